@@ -1,0 +1,47 @@
+# `make book` and `make test` do all set-up themselves: they need Python >= 3.11.5, its venv module and a network.
+PYTHON ?= python3
+PRESET ?= demo
+export DAVID_CACHE ?= $(CURDIR)/.cache
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
+STRIP := $(BIN)/nbstripout --keep-id \
+	--extra-keys "metadata.papermill metadata.language_info cell.metadata.papermill cell.metadata.execution"
+
+.PHONY: help book test lint format clean
+help:
+	@echo "make book    run every notebook (PRESET=$(PRESET)) and build the HTML book"
+	@echo "make test    lint, unit tests, notebooks at their smoke defaults"
+	@echo "make lint    ruff and nbstripout checks alone; make format applies them"
+	@echo "make clean   delete the built book and tool caches; keeps .venv and $(DAVID_CACHE)"
+
+book: .venv/.installed
+	$(BIN)/python -m david.book --preset $(PRESET)
+
+test: lint
+	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest --nbmake notebooks
+
+lint: .venv/.installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(STRIP) --verify notebooks/*.ipynb
+
+format: .venv/.installed
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(STRIP) notebooks/*.ipynb
+
+# torch goes first and alone: the index decides its build (CPU or CUDA), nothing later may replace it.
+.venv/.installed: pyproject.toml constraints.txt
+	@command -v "$(PYTHON)" >/dev/null || { echo "error: no '$(PYTHON)' on the path; use make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11, 5) or sys.exit("error: david needs Python >= 3.11.5 but \
+	$(PYTHON) is " + sys.version.split()[0] + "; name a newer one: make PYTHON=python3.12 ...")'
+	@echo "Installing into .venv: about 2 GB with a CPU build of torch, a few minutes, once."
+	$(PYTHON) -m venv .venv
+	$(PIP) torch
+	$(PIP) -e '.[test]'
+	@touch $@
+
+clean:
+	rm -rf _build book/notebooks .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,77 @@
+"""Who the videos are: files with a class, a group and a split. Pixels come later, in `clips`.
+
+>>> dataset = david.datasets.load("ucf101", root="~/data/UCF-101")
+>>> dataset.train[0]
+Video(path=..., name='v_ApplyEyeMakeup_g08_c01', label=0, group='g08')
+"""
+
+import difflib
+import hashlib
+import importlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# name -> the module in this package and its function; imported when asked for.
+READERS = {
+    "motions": ("motions", "motions"),
+    "ucf101": ("ucf101", "ucf101"),
+    "ucf12": ("ucf101", "ucf12"),
+}
+
+
+@dataclass(frozen=True)
+class Video:
+    """One video file: where it is, its `name` (no folder, no suffix), its class as an index, and its group.
+
+    Videos of one group show the same scene, people or source film, so groups, not videos, are what a split
+    separates.
+    """
+
+    path: Path
+    name: str
+    label: int
+    group: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The videos of one dataset and one split of it.
+
+    flip: whether a clip seen in a mirror keeps its label. settings: what else defines the videos of a
+    generated dataset. fingerprint: the same on every machine, as it covers names, labels, groups, splits and
+    settings, but not paths or dates.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: tuple[Video, ...]
+    test: tuple[Video, ...]
+    flip: bool
+    settings: str = ""
+    fingerprint: str = field(init=False)
+
+    def __post_init__(self):
+        splits = [[(v.name, v.label, v.group) for v in videos] for videos in (self.train, self.test)]
+        fingerprint = digest(self.name, self.classes, splits, self.flip, self.settings)
+        object.__setattr__(self, "fingerprint", fingerprint)
+
+
+def digest(*parts) -> str:
+    """A short sha256 (16 hex digits) of anything that JSON can write."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def load(name: str, root: str | Path | None = None, split: int = 1, **options) -> Dataset:
+    """The dataset `name` (a key of READERS), read from the folder `root`, with the official split `split`.
+
+    `motions` needs no root: it makes its own videos. `options` go to the reader. ValueError for an unknown
+    name.
+    """
+    if name not in READERS:
+        close = difflib.get_close_matches(name, READERS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"unknown dataset {name!r}; known: {', '.join(READERS)}.{hint}")
+    module, function = READERS[name]
+    reader = getattr(importlib.import_module(f"{__name__}.{module}"), function)
+    return reader(root=root, split=split, **options)

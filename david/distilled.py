@@ -1,0 +1,158 @@
+"""The product: a distilled set that is saved without pickle and gives training clips."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from david.clips import MEAN, STD, Clips
+from david.files import atomic
+from david.temporal import num_segments
+
+FORMAT = "david-distilled-set/1"
+
+
+def balanced_labels(num_classes: int, size: int, random: torch.Generator) -> torch.Tensor:
+    """``size`` labels in which every class appears equally often, up to one, int64 (size,)."""
+    rounds = -(-size // num_classes)
+    return torch.cat([torch.randperm(num_classes, generator=random) for _ in range(rounds)])[:size]
+
+
+@dataclass
+class DistilledSet:
+    """A few stored videos a class, and the temporal resolution at which each class's videos are cut (Eq. 4).
+
+    Attributes:
+        videos: float32 (M, I, F, 3, H, W), normalised by MEAN and STD.
+        policy: int64 (M,), L of each class; each stored video becomes F / L training clips.
+        classes: M class names.
+        info: free JSON about its making: method, settings, seed, versions.
+    """
+
+    videos: torch.Tensor
+    policy: torch.Tensor
+    classes: list[str]
+    info: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        if len(self.videos) != len(self.classes) or len(self.policy) != len(self.classes):
+            raise ValueError(
+                f"{len(self.videos)} classes of videos, {len(self.policy)} of policy and {len(self.classes)} names"
+            )
+        for frames_per_segment in set(self.policy.tolist()):
+            num_segments(self.frames, frames_per_segment)
+
+    @property
+    def frames(self) -> int:
+        return self.videos.shape[2]
+
+    @property
+    def device(self) -> torch.device:
+        return self.videos.device
+
+    @property
+    def ipc(self) -> int:
+        return self.videos.shape[1]
+
+    @property
+    def clips_per_class(self) -> torch.Tensor:
+        """Training clips of each class: IPC * F / L, int64 (M,)."""
+        return self.ipc * (self.frames // self.policy)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the stored tensors: the budget to report beside IPC."""
+        return self.videos.numel() * self.videos.element_size()
+
+    def clips(self, labels: torch.Tensor, picks: torch.Tensor) -> torch.Tensor:
+        """Training clips by number: clip ``picks[b]`` of class ``labels[b]``, float (B, F, 3, H, W).
+
+        The clips of a class are numbered as ``temporal.partition`` lays them out: segment by segment, video by video.
+        """
+        lengths = self.policy[labels]
+        repeats = self.frames // lengths
+        video, segment = picks // repeats, picks % repeats
+        frame = (segment * lengths)[:, None] + torch.arange(self.frames) // repeats[:, None]
+        return self.videos[labels[:, None], video[:, None], frame]
+
+    def batch(self, generator: torch.Generator, size: int, natural: bool = False):
+        """Training clips, already partitioned.
+
+        Args:
+            generator: CPU generator.
+            size: B.
+            natural: draw uniformly over all clips, so that a class with many segments is seen more often,
+                instead of the same number of clips for each class.
+
+        Returns:
+            clips float (B, F, 3, H, W) and labels int64 (B,), on the set's device.
+        """
+        counts = self.clips_per_class
+        if natural:
+            labels = torch.multinomial(counts.double(), size, replacement=True, generator=generator)
+        else:
+            labels = balanced_labels(len(counts), size, generator)
+        picks = (torch.rand(size, generator=generator, dtype=torch.float64) * counts[labels]).long()
+        return self.clips(labels, picks), labels.to(self.device)
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file whose header carries everything else as JSON; renamed into place when whole."""
+        header = {
+            "format": FORMAT,
+            "classes": self.classes,
+            "frames_per_segment": self.policy.tolist(),
+            "mean": MEAN,
+            "std": STD,
+            "info": self.info,
+        }
+        with atomic(Path(path)) as temporary:
+            tensors = {"videos": self.videos.detach().cpu().contiguous()}
+            save_file(tensors, temporary, metadata={"david": json.dumps(header)})
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "DistilledSet":
+        """Read a set that ``save`` wrote.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: not a safetensors file, or not one of ours; the message names the file.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"no distilled set at {path}")
+        try:
+            with safe_open(path, "pt") as file:
+                header = json.loads((file.metadata() or {})["david"])
+                if header["format"] != FORMAT:
+                    raise ValueError(f"{path} has format {header['format']!r}; this version reads {FORMAT!r}")
+                policy = torch.tensor(header["frames_per_segment"])
+                return cls(file.get_tensor("videos"), policy, header["classes"], header["info"])
+        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+            raise ValueError(
+                f"{path} is not a distilled set of david ({error}); write one with DistilledSet.save"
+            ) from error
+
+
+class RealSet:
+    """The whole real training set behind the interface of ``DistilledSet``: the full-data reference row."""
+
+    def __init__(self, train: Clips, info: dict | None = None):
+        self.train, self.info = train, info or {}
+        self.classes, self.device = list(train.classes), train.device
+        self.policy = torch.full((len(self.classes),), train.videos.shape[1])
+        self.clips_per_class = torch.bincount(torch.as_tensor(train.labels), minlength=len(self.classes))
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the clips as 8-bit pixels."""
+        return len(self.train) * int(torch.tensor(self.train.videos.shape[1:]).prod())
+
+    def batch(self, generator: torch.Generator, size: int):
+        """Clips drawn uniformly, flipped where the labels allow it; as ``DistilledSet.batch``."""
+        indices = torch.randint(len(self.train), (size,), generator=generator)
+        clips = self.train.batch(indices, generator=generator, flip=self.train.flip)
+        return clips, torch.as_tensor(self.train.labels)[indices].to(self.device)

@@ -1,0 +1,153 @@
+"""Settings in, record out: every number of the book passes through here."""
+
+import resource
+import shutil
+import time
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from david.clips import Clips, open_clips
+from david.datasets import load
+from david.distilled import DistilledSet, RealSet
+from david.evaluate import evaluate
+from david.files import read_json, write_json
+from david.methods import method as find_method
+from david.presets import Settings
+from david.progress import track
+from david.records import FORMAT, Store, made_on
+from david.seeds import derive
+
+
+class Experiment:
+    """One dataset under one set of settings; runs methods on it, or reads their records back.
+
+    Clips are decoded and networks trained only when a record is missing, so a table whose records exist needs
+    neither the data nor time.
+
+    Args:
+        dataset: name of a reader, e.g. "motions", "ucf101".
+        settings: all settings.
+        store: where records are read and written.
+        root: the dataset's folder; None for "motions", or to work from records alone.
+        device: where to compute; a CUDA device if there is one.
+    """
+
+    def __init__(self, dataset: str, settings: Settings, store: Store, *, root=None, device=None):
+        self.name, self.settings, self.store = dataset, settings, store
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.at_hand = root is not None or dataset == "motions"
+        self.root = root
+
+    @cached_property
+    def dataset(self):
+        """The dataset's listing: classes, train and test videos."""
+        return load(self.name, self.root)
+
+    def _clips(self, split: str) -> Clips:
+        s = self.settings
+        clips = open_clips(self.dataset, split, frames=s.frames, stride=s.stride, size=s.size)
+        return clips.to(self.device)
+
+    @cached_property
+    def train(self) -> Clips:
+        return self._clips("train")
+
+    @cached_property
+    def test(self) -> Clips:
+        return self._clips("test")
+
+    def identity(self, method: str, *, ipc: int, seed: int) -> dict:
+        """The fields of a record's key: what decides a result. Full data has neither IPC nor distillation seed (both 0)."""
+        stages = find_method(method).stages
+        return {
+            "format": FORMAT,
+            "dataset": self.name,
+            "fingerprint": self.dataset.fingerprint if self.at_hand else None,
+            "method": method,
+            "ipc": 0 if method == "full" else ipc,
+            "seed": 0 if method == "full" else seed,
+            "settings": self.settings.subset(*stages)
+            | ({"student_repeats": self.settings.student_repeats} if method == "full" else {}),
+        }
+
+    def run(self, method: str, *, ipc: int = 1, seed: int = 0) -> dict:
+        """The record of one method, IPC and distillation seed: read back if there is one, made otherwise.
+
+        A run that is interrupted continues where it was: the search from its last episode, the
+        distillation from its last checkpoint, the evaluation from its last student.
+
+        Raises:
+            ValueError: unknown method; or no such record, and no data to make it from.
+        """
+        identity = self.identity(method, ipc=ipc, seed=seed)
+        if record := self.store.find(**identity):
+            return record
+        if not self.at_hand:
+            raise ValueError(
+                f"no record of {method} at IPC {ipc}, seed {seed} on {self.name} with these settings; "
+                f"give the dataset's folder as root to make one"
+            )
+        work = self.store.work(identity)
+        started = time.perf_counter()
+        distilled = self._distill(identity, work)
+        distilling = time.perf_counter() - started
+        students = []
+        for k in range(self.settings.student_repeats):
+            path = work / f"student-{k}.json"
+            if not path.exists():
+                result = evaluate(distilled, self.test, seed=derive(seed, "student", k), settings=self.settings)
+                write_json(path, result)
+            students.append(read_json(path))
+        record = {
+            **identity,
+            "students": students,
+            "classes": distilled.classes,
+            "frames_per_segment": distilled.policy.tolist(),
+            "clips_per_class": distilled.clips_per_class.tolist(),
+            "stored_bytes": distilled.stored_bytes,
+            "search": distilled.info.get("search"),
+            "seconds": {"distill": distilling, "evaluate": time.perf_counter() - started - distilling},
+            "peak_bytes": self._peak_bytes(),
+            "made": made_on(self.device),
+        }
+        path = self.store.add(record)
+        if isinstance(distilled, DistilledSet):
+            (work / "distilled.safetensors").rename(path.with_suffix(".safetensors"))
+        shutil.rmtree(work, ignore_errors=True)
+        return {**record, "path": path, "published": False}
+
+    def _distill(self, identity: dict, work: Path) -> DistilledSet | RealSet:
+        path = work / "distilled.safetensors"
+        if path.exists():
+            return DistilledSet.load(path)
+        run = find_method(identity["method"]).distill
+        distilled = run(self.train, ipc=identity["ipc"], seed=identity["seed"], settings=self.settings, work=work)
+        if isinstance(distilled, DistilledSet):
+            distilled.save(path)
+        return distilled
+
+    def distilled(self, record: dict) -> DistilledSet:
+        """The distilled set of a record that was made here."""
+        return DistilledSet.load(record["path"].with_suffix(".safetensors"))
+
+    def table(self, methods: list[str], *, ipcs: list[int] = (1,), seeds: list[int] = (0, 1, 2)) -> list[dict]:
+        """The records of every method, IPC and seed; full data once. All names are checked before any work."""
+        todo = {}
+        for name in methods:
+            find_method(name)
+            for ipc in ipcs:
+                for seed in seeds:
+                    key = (name, 0, 0) if name == "full" else (name, ipc, seed)
+                    todo.setdefault(key, (ipc, seed))
+        records = []
+        for (name, *_), (ipc, seed) in track(todo.items(), desc="table", unit="record"):
+            records.append(self.run(name, ipc=ipc, seed=seed))
+        return records
+
+    def _peak_bytes(self) -> int:
+        """Most memory in use so far: on the device, or resident in this process."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,142 @@
+"""Figures of the book: one style, frame strips, animations, policies."""
+
+import io
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from david.clips import denormalise
+from david.temporal import num_segments
+
+# Okabe and Ito's colours, told apart by every kind of colour vision; one for each thing, in all figures.
+COLOURS = {
+    "full": "#000000",
+    "random": "#999999",
+    "dm": "#0072B2",
+    "david": "#D55E00",
+    "appearance": "#56B4E9",
+    "motion": "#E69F00",
+}
+
+
+def style() -> None:
+    """Set matplotlib's defaults for the whole notebook."""
+    plt.rcParams.update(
+        {
+            "figure.figsize": (7, 3.2),
+            "figure.dpi": 110,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "font.size": 10,
+            "legend.frameon": False,
+            "savefig.bbox": "tight",
+        }
+    )
+
+
+def pixels(videos) -> np.ndarray:
+    """Clips as uint8 (..., F, H, W, 3): passed through, or denormalised from float (..., F, 3, H, W)."""
+    if torch.is_tensor(videos) and videos.is_floating_point():
+        videos = denormalise(videos)
+    return np.asarray(videos)
+
+
+def strips(videos, titles: list[str], scale: float = 0.75) -> plt.Figure:
+    """Frame strips, one clip a row.
+
+    Args:
+        videos: (N, F, ...) clips, uint8 or normalised float.
+        titles: N row titles.
+        scale: inches a frame.
+    """
+    videos = pixels(videos)
+    count, frames = videos.shape[:2]
+    figure, axes = plt.subplots(count, 1, figsize=(scale * frames + 1.2, scale * count), squeeze=False)
+    for axis, video, title in zip(axes[:, 0], videos, titles, strict=True):
+        axis.imshow(np.concatenate(video, 1))
+        axis.set_ylabel(title, rotation=0, ha="right", va="center")
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.spines[:].set_visible(False)
+    figure.tight_layout(h_pad=0.2)
+    return figure
+
+
+def animation(videos, columns: int = 6, zoom: int = 2, milliseconds: int = 120, path: str | Path | None = None):
+    """A looping GIF of clips side by side, for display in a notebook (written to ``path`` as well, if given).
+
+    Args:
+        videos: (N, F, ...) clips, uint8 or normalised float.
+        columns: clips a row.
+        zoom: integer magnification.
+        milliseconds: time a frame is shown.
+
+    Returns:
+        IPython.display.Image.
+    """
+    from IPython.display import Image as Display  # only notebooks need IPython
+
+    videos = pixels(videos)
+    missing = -len(videos) % columns
+    videos = np.pad(videos, ((0, missing), (0, 0), (1, 1), (1, 1), (0, 0)), constant_values=255)
+    rows, (_, frames, height, width, _) = len(videos) // columns, videos.shape
+    grid = videos.reshape(rows, columns, frames, height, width, 3).transpose(2, 0, 3, 1, 4, 5)
+    grid = grid.reshape(frames, rows * height, columns * width, 3).repeat(zoom, 1).repeat(zoom, 2)
+    images = [Image.fromarray(frame) for frame in grid]
+    buffer = io.BytesIO()
+    images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0)
+    if path is not None:
+        Path(path).write_bytes(buffer.getvalue())
+    return Display(data=buffer.getvalue(), format="gif")
+
+
+def partition_diagram(frames: int, lengths: list[int]) -> plt.Figure:
+    """Eq. 4 drawn: for each L, the segments cut from F numbered frames and the clips they become."""
+    figure, axes = plt.subplots(1, len(lengths), figsize=(2.6 * len(lengths), 3.2), sharey=True)
+    palette = plt.get_cmap("cividis")
+    for axis, length in zip(np.atleast_1d(axes), lengths, strict=True):
+        n = num_segments(frames, length)
+        for row in range(n):
+            for column in range(frames):
+                frame = row * length + column // n
+                shade = palette(frame / (frames - 1))
+                axis.add_patch(Rectangle((column, row), 0.94, 0.86, color=shade))
+                ink = "black" if frame > frames / 2 else "white"
+                axis.text(column + 0.47, row + 0.43, frame + 1, ha="center", va="center", color=ink, fontsize=8)
+        axis.set_title(f"L = {length}: {n} clip{'s' * (n > 1)}", fontsize=10)
+        axis.set_xlim(0, frames)
+        axis.set_ylim(frames, -0.2)
+        axis.axis("off")
+    figure.tight_layout()
+    return figure
+
+
+def policies(policies: np.ndarray, classes: list[str], actions, kind: dict[str, str] | None = None) -> plt.Figure:
+    """The L that each seed chose for each class: a dot a seed, larger where seeds agree.
+
+    Args:
+        policies: (seeds, M), L.
+        classes: M names.
+        actions: the action set.
+        kind: class -> "appearance" or "motion", for the colours; or None.
+    """
+    policies = np.atleast_2d(policies)
+    figure, axis = plt.subplots(figsize=(max(7, 0.55 * len(classes)), 3))
+    for c, name in enumerate(classes):
+        lengths, counts = np.unique(policies[:, c], return_counts=True)
+        colour = COLOURS[kind[name]] if kind else COLOURS["david"]
+        axis.scatter([c] * len(lengths), lengths, s=160 * counts / len(policies), color=colour)
+    axis.set_yscale("log", base=2)
+    axis.set_yticks(list(actions), [str(a) for a in actions])
+    axis.set_ylabel("frames per segment, L")
+    axis.set_xticks(range(len(classes)), classes, rotation=40, ha="right")
+    axis.grid(axis="y", alpha=0.3)
+    for label in sorted(set(kind.values())) if kind else []:
+        axis.scatter([], [], color=COLOURS[label], label=f"{label} classes")
+    if kind:
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure

@@ -1,0 +1,122 @@
+"""Every setting of an experiment in one dataclass, and the presets that the book uses."""
+
+import difflib
+from dataclasses import asdict, dataclass, fields, replace
+
+# The Q-learning rule: the paper's own, and the one that our measurements favour (notebook 01, deviations page).
+RULES = {
+    "paper": {"search_warmup": 0, "search_readout": "q", "search_reward": "paper"},
+    "recommended": {"search_warmup": 2, "search_readout": "mean", "search_reward": "paper"},
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of one experiment; the defaults are the paper's (light-weight track) where it states them.
+
+    Field names without a prefix concern every method; the prefixes ``distill_``, ``search_``, ``teacher_`` and
+    ``student_`` say which stage reads the others, and only the stages that a method runs enter its record's key.
+    """
+
+    frames: int = 16  # F, frames a clip
+    size: int = 112  # height and width of a frame, pixels
+    stride: int = 4  # source frames between two frames of a clip
+    width: float = 1.0  # factor on the channels of C3D
+
+    distill_iterations: int = 5000  # N
+    distill_optimizer: str = "sgd"  # "sgd" or "adam", on normalised pixels
+    distill_lr: float = 10.0
+    distill_momentum: float = 0.95  # SGD only
+    distill_batch_real: int = 64  # real clips a class and iteration
+    distill_start: str = "noise"  # "noise": N(0, 1); "real": segments start as frames of real clips
+
+    search_episodes: int = 20  # T
+    search_beta: float = 0.02  # Eq. 5: an episode runs int(beta * N) iterations
+    search_alpha: float = 0.1  # Q learning rate
+    search_gamma: float = 0.5  # discount
+    search_p: float = 0.7  # probability of exploiting
+    search_reward: str = "paper"  # see david.reward
+    search_warmup: int = 0  # rounds over all actions before Eq. 3
+    search_readout: str = "q"  # "q" or "mean"
+
+    teacher_seed: int = 0
+    teacher_steps: int = 5000
+    teacher_batch: int = 256
+    teacher_lr: float = 0.01
+    teacher_optimizer: str = "sgd"  # "sgd": x0.1 at half; "adam": one-cycle
+
+    student_steps: int = 1000
+    student_batch: int = 256
+    student_lr: float = 0.01
+    student_optimizer: str = "sgd"
+    student_repeats: int = 5  # students trained on each distilled set
+
+    def replace(self, **changes) -> "Settings":
+        """A copy with some fields changed.
+
+        Raises:
+            ValueError: an unknown field (the nearest known one is suggested), or a value of the wrong type.
+        """
+        types = {field.name: field.type for field in fields(self)}
+        for name, value in changes.items():
+            if name not in types:
+                near = difflib.get_close_matches(name, types, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(types)}"
+                raise ValueError(f"unknown setting {name!r}{hint}")
+            expected = (int, float) if types[name] is float else types[name]
+            if not isinstance(value, expected) or isinstance(value, bool):
+                raise ValueError(f"setting {name} takes {types[name].__name__}, got {value!r}")
+        return replace(self, **changes)
+
+    def with_rule(self, rule: str) -> "Settings":
+        """The settings with the Q-learning rule "paper" or "recommended"."""
+        if rule not in RULES:
+            raise ValueError(f"unknown search rule {rule!r}; known are {', '.join(RULES)}")
+        return self.replace(**RULES[rule])
+
+    @property
+    def early_iterations(self) -> int:
+        """N_early of Eq. 5, at least 1."""
+        return max(1, round(self.search_beta * self.distill_iterations))
+
+    def recipe(self, stage: str) -> dict:
+        """How the networks of a stage ("teacher" or "student") are trained: its steps, batch, lr and optimizer."""
+        return {name: getattr(self, f"{stage}_{name}") for name in ("steps", "batch", "lr", "optimizer")}
+
+    def subset(self, *prefixes: str) -> dict:
+        """The fields without a prefix and those with one of ``prefixes``: what a method's result depends on."""
+        stages = ("distill_", "search_", "teacher_", "student_")
+        wanted = {name: value for name, value in asdict(self).items() if not name.startswith(stages)}
+        return wanted | {k: v for k, v in asdict(self).items() if k.startswith(tuple(f"{p}_" for p in prefixes))}
+
+
+_DEMO = Settings(
+    frames=8, size=48, width=0.25,
+    distill_iterations=40, distill_optimizer="adam", distill_lr=0.03, distill_batch_real=8, distill_start="real",
+    search_episodes=8, search_beta=0.25, **RULES["recommended"],
+    teacher_steps=300, teacher_batch=64, teacher_lr=2e-3, teacher_optimizer="adam",
+    student_steps=100, student_batch=24, student_lr=2e-3, student_optimizer="adam", student_repeats=3,
+)  # fmt: skip
+
+PRESETS = {
+    # Seconds; the defaults of every notebook, so that CI runs them all. Its numbers mean nothing.
+    "smoke": _DEMO.replace(
+        distill_iterations=2, distill_batch_real=2, search_episodes=4, search_warmup=1, search_beta=0.5,
+        teacher_steps=3, teacher_batch=8, student_steps=3, student_batch=12, student_repeats=2,
+    ),
+    # Minutes on two CPU cores, on the embedded motions data; what the published page shows.
+    "demo": _DEMO,
+    # The paper's settings, light-weight track (section 4.2); for a GPU.
+    "paper": Settings(),
+}  # fmt: skip
+
+
+def preset(name: str, **changes) -> Settings:
+    """The settings of a preset ("smoke", "demo", "paper"), with some fields changed.
+
+    Raises:
+        ValueError: unknown preset or field.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}; known are {', '.join(PRESETS)}")
+    return PRESETS[name].replace(**changes)

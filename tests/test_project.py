@@ -1,0 +1,136 @@
+"""The project's own rules: one set of requirements, thin files, clean notebooks, no machine's paths."""
+
+import ast
+import importlib.metadata
+import json
+import re
+import subprocess
+import tokenize
+import tomllib
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+MODULES = sorted((ROOT / "david").rglob("*.py"))
+
+
+def declared() -> list[str]:
+    """What pyproject.toml asks for, both extras included, in its order."""
+    extras = PROJECT["optional-dependencies"]
+    strings = PROJECT["dependencies"] + extras["book"] + extras["test"]
+    return [s for s in strings if s != "david[book]"]
+
+
+def pins() -> dict[str, str]:
+    """Package to version in constraints.txt; a line that is not ``name==version`` fails."""
+    found = {}
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        if not line.startswith("#"):
+            match = re.fullmatch(r"([a-z0-9-]+)==([0-9][0-9a-z.]*)", line)
+            assert match, f"constraints.txt: not 'name==version': {line!r}"
+            assert match[1] not in found, f"constraints.txt: {match[1]} twice"
+            found[match[1]] = match[2]
+    return found
+
+
+def test_environment_yml_equals_pyproject():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    python, pip, nested = environment["dependencies"]
+    assert (environment["name"], python, pip) == ("david", f"python{PROJECT['requires-python']},<3.14", "pip")
+    assert nested["pip"] == ["-c constraints.txt", *declared(), "-e ."]
+
+
+def test_constraints_pin_every_direct_dependency():
+    for requirement in map(Requirement, declared()):
+        version = pins().get(canonicalize_name(requirement.name))
+        assert version, f"{requirement.name} has no pin"
+        assert requirement.specifier.contains(version), f"pin {version} is outside {requirement}"
+
+
+def test_constraints_pin_every_indirect_dependency():
+    """Walks what is installed, so each Python and platform that runs the tests checks its own set."""
+    seen, todo = set(), [Requirement(string) for string in declared()]
+    while todo:
+        requirement = todo.pop()
+        name = canonicalize_name(requirement.name)
+        if (name, *requirement.extras) in seen or name.startswith(("nvidia-", "cuda-", "triton")):
+            continue  # torch's CUDA builds pin their own parts
+        seen.add((name, *requirement.extras))
+        try:
+            needs = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue  # for another platform
+        assert name in pins(), f"{name} has no pin"
+        for need in map(Requirement, needs):
+            extras = requirement.extras or {""}
+            if need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in extras):
+                todo.append(need)
+
+
+def test_jupyter_book_is_the_first():
+    assert importlib.metadata.version("jupyter-book").startswith("1.")
+
+
+def test_python_floor_excludes_what_the_pins_cannot_take():
+    floor = SpecifierSet(PROJECT["requires-python"])
+    assert "3.11.4" not in floor and all(v in floor for v in ("3.11.5", "3.12.0", "3.13.0"))
+
+
+def test_no_paths_of_one_machine():
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    found = []
+    for name in filter(None, listed.decode().split("\0")):
+        path = ROOT / name
+        if name.startswith("tests/") or not path.is_file():
+            continue
+        content = path.read_bytes()
+        if b"\0" not in content:  # text
+            lines = enumerate(content.splitlines(), 1)
+            found += [f"{name}:{n}" for n, line in lines if re.search(rb"(?<!\w)/(work|root|tmp)/", line)]
+    assert not found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_module_stays_thin(path):
+    assert len(path.read_text().splitlines()) <= 330
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def code_cells(request) -> list[dict]:
+    cells = json.loads(request.param.read_text())["cells"]
+    return [{**cell, "source": "".join(cell["source"])} for cell in cells if cell["cell_type"] == "code"]
+
+
+def test_notebook_has_one_parameters_cell_of_commented_literals(code_cells):
+    """papermill reads names, values and trailing comments of this cell and shows them as its help."""
+    tagged = [cell["source"] for cell in code_cells if "parameters" in cell["metadata"].get("tags", [])]
+    assert len(tagged) == 1
+    tokens = tokenize.tokenize(BytesIO(tagged[0].encode()).readline)
+    commented = {token.start[0] for token in tokens if token.type == tokenize.COMMENT}
+    statements = ast.parse(tagged[0]).body
+    assert statements
+    for statement in statements:
+        where = f"line {statement.lineno} of the parameters cell"
+        assert isinstance(statement, ast.Assign | ast.AnnAssign), f"{where} is not an assignment"
+        ast.literal_eval(statement.value)
+        assert statement.end_lineno in commented, f"{where} has no trailing comment"
+
+
+def test_notebook_has_no_outputs(code_cells):
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in code_cells)
+
+
+def test_notebook_cells_are_short(code_cells):
+    assert max(len(cell["source"].splitlines()) for cell in code_cells) <= 25

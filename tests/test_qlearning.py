@@ -1,0 +1,67 @@
+import pytest
+import torch
+
+from david.qlearning import QLearner
+
+
+def learner(seed=0, **kwargs):
+    return QLearner(1, 2, generator=torch.Generator().manual_seed(seed), **kwargs)
+
+
+def test_equation_2_by_hand():
+    q = learner(alpha=0.1, gamma=0.5)
+    q.q[0] = torch.tensor([[1.0, 2.0], [3.0, 4.0]])  # state 1 (full resolution) is the first state
+    q.update(torch.tensor([0]), torch.tensor([0.7]))
+    # Q(1, 0) = 3 + 0.1 * (0.7 + 0.5 * max(Q(0, .)) - 3) = 3 + 0.1 * (0.7 + 1 - 3)
+    assert q.q[0, 1, 0].item() == pytest.approx(2.87)
+    assert q.state.tolist() == [0]
+    assert q.visits.tolist() == [[1, 0]]
+
+
+def test_equation_3_exploits_with_probability_p():
+    q = QLearner(20_000, 4, p=0.7, generator=torch.Generator().manual_seed(0))
+    q.q[:, :, 2] = 1.0
+    share = (q.act() == 2).float().mean().item()
+    assert share == pytest.approx(0.7 + 0.3 / 4, abs=0.01)
+
+
+def test_warm_up_tries_every_action_in_rounds():
+    q = learner(warmup=2)
+    seen = []
+    for _ in range(4):
+        action = q.act()
+        seen.append(action.item())
+        q.update(action, torch.tensor([0.5]))
+    assert seen == [0, 1, 0, 1]
+    assert q.visits.tolist() == [[2, 2]]
+
+
+def test_mean_read_out_ignores_visit_counts():
+    q = learner(readout="mean")
+    for action, reward in [(0, 0.3), (0, 0.3), (0, 0.3), (1, 0.4)]:
+        q.update(torch.tensor([action]), torch.tensor([reward]))
+    torch.testing.assert_close(q.mean_reward(), torch.tensor([[0.3, 0.4]], dtype=torch.float64), atol=1e-7, rtol=0)
+    assert q.policy().tolist() == [1]
+
+
+def test_an_action_never_tried_is_never_read_out():
+    q = learner(readout="mean")
+    q.update(torch.tensor([1]), torch.tensor([-5.0]))
+    assert q.policy().tolist() == [1]
+
+
+def test_classes_do_not_touch_each_other():
+    q = QLearner(2, 2, generator=torch.Generator().manual_seed(0))
+    q.update(torch.tensor([0, 1]), torch.tensor([1.0, 2.0]))
+    assert q.q[0].tolist() == [[0, 0], [pytest.approx(0.1), 0]]
+    assert q.q[1].tolist() == [[0, 0], [0, pytest.approx(0.2)]]
+
+
+def test_ties_are_broken_at_random():
+    q = QLearner(1000, 4, p=1.0, generator=torch.Generator().manual_seed(0))
+    assert q.act().bincount().min() > 200
+
+
+def test_unknown_read_out():
+    with pytest.raises(ValueError, match="readout"):
+        learner(readout="best")
