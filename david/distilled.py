@@ -114,8 +114,8 @@ class DistilledSet:
         return Path(path)
 
     @classmethod
-    def load(cls, path: str | Path) -> "DistilledSet":
-        """Read a set that ``save`` wrote.
+    def load(cls, path: str | Path, device: torch.device | str = "cpu") -> "DistilledSet":
+        """Read a set that ``save`` wrote, onto ``device``.
 
         Raises:
             FileNotFoundError: no such file.
@@ -130,7 +130,7 @@ class DistilledSet:
                 if header["format"] != FORMAT:
                     raise ValueError(f"{path} has format {header['format']!r}; this version reads {FORMAT!r}")
                 policy = torch.tensor(header["frames_per_segment"])
-                return cls(file.get_tensor("videos"), policy, header["classes"], header["info"])
+                return cls(file.get_tensor("videos").to(device), policy, header["classes"], header["info"])
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:
             raise ValueError(
                 f"{path} is not a distilled set of david ({error}); write one with DistilledSet.save"

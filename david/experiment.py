@@ -59,7 +59,7 @@ class Experiment:
         return self._clips("test")
 
     def identity(self, method: str, *, ipc: int, seed: int) -> dict:
-        """The fields of a record's key: what decides a result. Full data has neither IPC nor distillation seed (both 0)."""
+        """The fields of a record's key: what decides a result. Full data has no IPC and no distillation seed: 0."""
         stages = find_method(method).stages
         return {
             "format": FORMAT,
@@ -97,7 +97,9 @@ class Experiment:
         for k in range(self.settings.student_repeats):
             path = work / f"student-{k}.json"
             if not path.exists():
-                result = evaluate(distilled, self.test, seed=derive(seed, "student", k), settings=self.settings)
+                result = evaluate(
+                    distilled, self.test, seed=derive(identity["seed"], "student", k), settings=self.settings
+                )
                 write_json(path, result)
             students.append(read_json(path))
         record = {
@@ -121,7 +123,7 @@ class Experiment:
     def _distill(self, identity: dict, work: Path) -> DistilledSet | RealSet:
         path = work / "distilled.safetensors"
         if path.exists():
-            return DistilledSet.load(path)
+            return DistilledSet.load(path, self.device)
         run = find_method(identity["method"]).distill
         distilled = run(self.train, ipc=identity["ipc"], seed=identity["seed"], settings=self.settings, work=work)
         if isinstance(distilled, DistilledSet):

@@ -140,3 +140,49 @@ def policies(policies: np.ndarray, classes: list[str], actions, kind: dict[str, 
     if kind:
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
+
+
+def accuracies(tables: dict, titles: dict[str, str], chance: float) -> plt.Figure:
+    """Bars of mean accuracy with one standard deviation, a group of bars a method.
+
+    Args:
+        tables: label of the bars -> what ``records.summary`` returns, the same methods in each.
+        titles: method name -> what the axis prints.
+        chance: accuracy of guessing, drawn as a line.
+    """
+    figure, axis = plt.subplots()
+    width = 0.8 / len(tables)
+    for k, (label, table) in enumerate(tables.items()):
+        at = np.arange(len(table)) + (k - (len(tables) - 1) / 2) * width
+        colours = [COLOURS.get(label, COLOURS.get(name.split(":")[0], "#777777")) for name in table["method"]]
+        axis.bar(at, 100 * table["mean"], width * 0.92, yerr=100 * table["std"], color=colours, label=label, capsize=2)
+    ipcs = table["ipc"].loc[table["ipc"] > 0].nunique()
+    names = [titles[m] + (f"\nIPC {i}" if i and ipcs > 1 else "") for m, i in zip(table["method"], table["ipc"])]
+    axis.set_xticks(range(len(table)), names, rotation=30, ha="right")
+    axis.axhline(100 * chance, color="black", linewidth=0.8, linestyle=":")
+    axis.annotate("chance", (1, 100 * chance), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+    axis.set_ylabel("top-1 accuracy, %")
+    if len(tables) > 1:
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def rewards(mean_reward: np.ndarray, classes: list[str], actions, policy=None) -> plt.Figure:
+    """The mean reward of every class and L as a map; a dot marks the L that the policy takes.
+
+    Args:
+        mean_reward: (M, A); values below every reward mark actions never tried.
+        classes: M names.
+        actions: the action set.
+        policy: (M,) L, or None.
+    """
+    figure, axis = plt.subplots(figsize=(max(7, 0.55 * len(classes)), 2.4))
+    shown = np.ma.masked_invalid(np.asarray(mean_reward, dtype=float))
+    image = axis.imshow(shown.T, cmap="cividis", aspect="auto", origin="lower")
+    axis.set_yticks(range(len(actions)), [str(a) for a in actions])
+    axis.set_ylabel("L")
+    axis.set_xticks(range(len(classes)), classes, rotation=40, ha="right")
+    if policy is not None:
+        axis.scatter(range(len(classes)), [list(actions).index(length) for length in policy], color="white", s=25)
+    figure.colorbar(image, label="mean reward", fraction=0.03, pad=0.02)
+    return figure

@@ -12,7 +12,7 @@ from david.files import atomic
 from david.presets import Settings
 from david.progress import track
 from david.seeds import derive, generator
-from david.temporal import partition
+from david.temporal import num_segments, partition
 
 # Clips that go through the network at once: bounds memory whatever the number of classes and IPC are.
 CHUNK = 128
@@ -55,7 +55,7 @@ def start_videos(train: Clips, policy: torch.Tensor, *, ipc: int, seed: int, kin
     videos = torch.empty(shape, device=train.device)
     for c, (positions, length) in enumerate(zip(train.by_class(), policy.tolist(), strict=True)):
         order = torch.randperm(len(positions), generator=generator(seed, "start", c))
-        count = ipc * (frames // length)
+        count = ipc * num_segments(frames, length)
         chosen = torch.as_tensor(positions)[order.repeat(-(-count // len(order)))[:count]]
         shown = (torch.arange(length) * 2 + 1) * frames // (2 * length)  # the middles of L equal parts
         clips = train.batch(chosen)[:, shown.to(train.device)]  # (count, L, 3, H, W)
@@ -178,8 +178,8 @@ class Distiller:
 
     def _load(self, path: Path) -> None:
         with safe_open(path, "pt") as file:
-            header = file.metadata()
-        if header["identity"] != self._identity():
+            header = file.metadata() or {}
+        if header.get("identity") != self._identity():
             raise ValueError(f"{path} is the checkpoint of another distillation; delete it to start over")
         state = load_file(path, device=str(self.train.device))
         for i, part in enumerate(self.parts):

@@ -93,9 +93,9 @@ class Settings:
 _DEMO = Settings(
     frames=8, size=48, width=0.25,
     distill_iterations=40, distill_optimizer="adam", distill_lr=0.03, distill_batch_real=8, distill_start="real",
-    search_episodes=8, search_beta=0.25, **RULES["recommended"],
-    teacher_steps=300, teacher_batch=64, teacher_lr=2e-3, teacher_optimizer="adam",
-    student_steps=100, student_batch=24, student_lr=2e-3, student_optimizer="adam", student_repeats=3,
+    search_episodes=12, search_beta=0.1, **RULES["recommended"],
+    teacher_steps=150, teacher_batch=48, teacher_lr=3e-3, teacher_optimizer="adam",
+    student_steps=60, student_batch=24, student_lr=4e-3, student_optimizer="adam", student_repeats=3,
 )  # fmt: skip
 
 PRESETS = {

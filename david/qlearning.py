@@ -74,7 +74,30 @@ class QLearner:
         return mean.masked_fill(self.visits == 0, -torch.inf)
 
     def _greedy(self) -> torch.Tensor:
-        # argmax breaks ties towards the lowest index, which in an all-zero table would favour L = 1: break them at random.
+        # argmax would break the ties of an all-zero table towards the lowest index, L = 1: break them at random.
         values = self.q[torch.arange(len(self.q)), self.state]
         noise = torch.rand(values.shape, generator=self.generator)
         return torch.where(values == values.amax(1, keepdim=True), noise, -1.0).argmax(1)
+
+
+def hit_rate(mean: torch.Tensor, std: torch.Tensor, *, episodes: int, trials: int, generator, **rule) -> float:
+    """How often a rule reads out the best action, in a simulated environment of known rewards.
+
+    Args:
+        mean, std: float (M, A), mean and standard deviation of each class's reward for each action.
+        episodes: T.
+        trials: repetitions for each class.
+        generator: source of all randomness (CPU).
+        rule: arguments of ``QLearner``.
+
+    Returns:
+        share of the M * trials learners whose policy is the action of largest mean reward.
+    """
+    mean, std = mean.repeat(trials, 1), std.repeat(trials, 1)
+    rows = torch.arange(len(mean))
+    learner = QLearner(*mean.shape, generator=generator, **rule)
+    for _ in range(episodes):
+        actions = learner.act()
+        noise = torch.randn(len(mean), generator=generator)
+        learner.update(actions, (mean[rows, actions] + std[rows, actions] * noise).float())
+    return (learner.policy() == mean.argmax(1)).double().mean().item()

@@ -97,35 +97,77 @@ def summary(records: Iterable[dict], classes: Iterable[str] | None = None) -> pd
     Returns:
         columns dataset, method, ipc, mean, std (fractions of 1), seeds, students, stored_bytes, clips, seconds.
     """
-    rows = []
+    groups: dict[tuple, list[dict]] = {}
     for record in records:
-        wanted = range(len(record["classes"])) if classes is None else map(record["classes"].index, classes)
-        wanted = list(wanted)
-        top1 = [sum(student["per_class"][c] for c in wanted) / len(wanted) for student in record["students"]]
-        if classes is None:
-            top1 = [student["top1"] for student in record["students"]]
+        groups.setdefault((record["dataset"], record["method"], record["ipc"]), []).append(record)
+    rows = []
+    for (dataset, method, ipc), group in groups.items():
+        accuracies = [_student_accuracies(record, classes) for record in group]
+        sample = pd.Series([sum(a) / len(a) for a in accuracies] if len(group) > 1 else accuracies[0])
         rows.append(
             {
-                **{name: record[name] for name in ("dataset", "method", "ipc", "stored_bytes")},
-                "top1": top1,
-                "clips": sum(record["clips_per_class"]) / len(record["classes"]),
-                "seconds": sum(record["seconds"].values()),
+                "dataset": dataset,
+                "method": method,
+                "ipc": ipc,
+                "mean": sample.mean(),
+                "std": sample.std(),
+                "seeds": len(group),
+                "students": len(accuracies[0]),
+                "stored_bytes": group[0]["stored_bytes"],
+                "clips": sum(sum(r["clips_per_class"]) / len(r["classes"]) for r in group) / len(group),
+                "seconds": sum(sum(r["seconds"].values()) for r in group) / len(group),
             }
         )
-    groups = pd.DataFrame(rows).groupby(["dataset", "method", "ipc"], sort=False, dropna=False)
-    return groups.apply(_summarise, include_groups=False).reset_index()
+    return pd.DataFrame(rows)
 
 
-def _summarise(rows: pd.DataFrame) -> pd.Series:
-    values = pd.Series([pd.Series(top1).mean() for top1 in rows["top1"]] if len(rows) > 1 else rows["top1"].iloc[0])
-    return pd.Series(
-        {
-            "mean": values.mean(),
-            "std": values.std(),
-            "seeds": len(rows),
-            "students": len(rows["top1"].iloc[0]),
-            "stored_bytes": rows["stored_bytes"].iloc[0],
-            "clips": rows["clips"].mean(),
-            "seconds": rows["seconds"].mean(),
-        }
-    )
+def _student_accuracies(record: dict, classes: Iterable[str] | None) -> list[float]:
+    """Top-1 of each student, or the mean of its per-class accuracies over ``classes``."""
+    if classes is None:
+        return [student["top1"] for student in record["students"]]
+    wanted = [record["classes"].index(name) for name in classes]
+    return [sum(student["per_class"][c] for c in wanted) / len(wanted) for student in record["students"]]
+
+
+def paper_tables() -> pd.DataFrame:
+    """The numbers that the paper reports in its Tables 1, 2 and 4.
+
+    Returns:
+        columns table, row, dataset, ipc (NaN for full data), mean and std (percent), quoted_from ("VDSD" where
+        the paper copied the number, NaN otherwise).
+    """
+    return pd.read_csv(Path(__file__).with_name("paper_tables.csv"))
+
+
+def paper_value(row: str | None, dataset: str, ipc: int) -> str:
+    """What Table 1 or 2 of the paper prints for a method, dataset and IPC, or "" where it has no such number."""
+    table = paper_tables()
+    found = table[(table["row"] == row) & (table["dataset"] == dataset) & table["table"].isin([1, 2])]
+    found = found[(found["ipc"] == ipc) | found["ipc"].isna()]
+    return "" if found.empty else f"{found['mean'].iloc[0]} ± {found['std'].iloc[0]}"
+
+
+def published_table(records: Iterable[dict], titles: dict[str, tuple[str, str | None]], beside: str) -> pd.DataFrame:
+    """A table as the book prints it: the paper's number for the dataset ``beside``, then ours.
+
+    Args:
+        records: of one dataset.
+        titles: method name -> (title, row of the paper or None).
+        beside: the paper's dataset to show; its numbers are for that dataset only, not for ours.
+    """
+    rows = []
+    for row in summary(records).itertuples():
+        title, paper = titles[row.method]
+        rows.append(
+            {
+                "method": title,
+                "IPC": row.ipc or "all",
+                f"paper, {beside}, %": paper_value(paper, beside, row.ipc),
+                f"ours, {row.dataset}, %": f"{100 * row.mean:.1f} ± {100 * row.std:.1f}",
+                "n": f"{row.seeds} × {row.students}",
+                "clips / class": f"{row.clips:.1f}",
+                "stored MiB": f"{row.stored_bytes / 2**20:.2f}",
+                "seconds": f"{row.seconds:.0f}",
+            }
+        )
+    return pd.DataFrame(rows).set_index("method")

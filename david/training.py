@@ -40,7 +40,7 @@ def train_network(
     net.reset(generator(seed, "weights", device=device)).train()
     if optimizer == "sgd":
         update = torch.optim.SGD(net.parameters(), lr, momentum=0.9, weight_decay=5e-4)
-        schedule = torch.optim.lr_scheduler.StepLR(update, max(1, steps // 2), 0.1)
+        schedule = torch.optim.lr_scheduler.MultiStepLR(update, [max(1, steps // 2)], 0.1)
     elif optimizer == "adam":
         update = torch.optim.Adam(net.parameters(), lr)
         # total_steps + 1: the scheduler is stepped once more than OneCycleLR allows otherwise.

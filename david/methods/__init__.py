@@ -58,5 +58,5 @@ def method(name: str) -> Method:
         raise ValueError(f"method {name!r}: the option of david is a search rule, one of {', '.join(RULES)}")
     known = ("full", "random", "dm", "david")
     near = difflib.get_close_matches(base, known, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     raise ValueError(f"unknown method {name!r}{hint} Known are {', '.join(known)}")

@@ -1,0 +1,277 @@
+"""The matching loss, where the videos start, one step of the distiller, and its continuation from a checkpoint."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from david.c3d import C3D
+from david.clips import Clips, denormalise
+from david.matching import Distiller, class_means, dm_loss, start_videos
+from david.presets import preset
+from david.seeds import generator
+from david.temporal import partition
+
+TINY = preset("smoke", width=0.125, distill_iterations=4, distill_batch_real=2)
+SGD = TINY.replace(distill_optimizer="sgd", distill_lr=10.0, distill_momentum=0.95, distill_start="noise")
+
+
+def clips_of(videos, labels, flip=False) -> Clips:
+    """Real clips from uint8 videos (N, F, H, W, 3), whose rows in memory run backwards."""
+    labels = np.asarray(labels)
+    count = len(labels)
+    return Clips(
+        videos=torch.from_numpy(np.ascontiguousarray(videos[::-1])),
+        rows=np.arange(count)[::-1].copy(),
+        labels=labels,
+        classes=[f"class {c}" for c in range(labels.max() + 1)],
+        groups=np.array(["g01"] * count),
+        names=np.array([f"clip {i}" for i in range(count)]),
+        flip=flip,
+        fingerprint="toy",
+    )
+
+
+def noise_clips(labels=(0, 1, 2, 0, 1, 2, 0, 1), seed=0, flip=False) -> Clips:
+    """Clips of noise that C3D can take, of classes that alternate."""
+    rng = np.random.default_rng(seed)
+    videos = rng.integers(0, 256, (len(labels), 8, 48, 48, 3), dtype=np.uint8)
+    videos += 40 * np.asarray(labels, dtype=np.uint8)[:, None, None, None, None]
+    return clips_of(videos, labels, flip)
+
+
+def counting_clips(labels=(0, 1, 0, 1, 0, 1, 0, 1, 0)) -> Clips:
+    """Clips of 2x2 pixels in which frame f of clip i has the brightness 10 i + f."""
+    shades = (10 * np.arange(len(labels))[:, None] + np.arange(8)).astype(np.uint8)
+    return clips_of(np.broadcast_to(shades[:, :, None, None, None], (*shades.shape, 2, 2, 3)), labels)
+
+
+def shades(videos):
+    """What `counting_clips` has written: (clip, frame) of every frame, each int64 (..., F)."""
+    pixels = denormalise(videos)
+    assert (pixels == pixels[..., :1, :1, :1]).all()
+    number = pixels[..., 0, 0, 0].long()
+    return number // 10, number % 10
+
+
+@pytest.fixture(scope="module")
+def train():
+    return noise_clips()
+
+
+def test_loss_sums_over_features_and_classes():
+    real = torch.tensor([[1.0, 2.0], [0.0, 0.0]])
+    synthetic = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
+    assert dm_loss(real, synthetic).item() == 5 + 25
+
+
+def test_class_means_by_hand():
+    features = torch.tensor([[1.0, 10.0], [3.0, 30.0], [5.0, 50.0], [7.0, 70.0], [9.0, 110.0]])
+    assert class_means(features, [2, 1, 2]).tolist() == [[2, 20], [5, 50], [8, 90]]
+
+
+def test_noise_start_is_normal_and_ignores_the_policy():
+    train = clips_of(np.zeros((2, 8, 64, 64, 3), dtype=np.uint8), [0, 1])
+    full, mixed = (start_videos(train, torch.tensor(p), ipc=2, seed=3, kind="noise") for p in ([8, 8], [1, 4]))
+    assert full.shape == (2, 2, 8, 3, 64, 64) and full.dtype == torch.float32
+    assert torch.equal(full, mixed)
+    assert abs(full.mean()) < 0.01 and abs(full.std() - 1) < 0.01
+    assert (full.abs() < 1).float().mean().item() == pytest.approx(0.6827, abs=0.005)
+    assert (full.abs() < 2).float().mean().item() == pytest.approx(0.9545, abs=0.005)
+    assert not torch.equal(full, start_videos(train, torch.tensor([8, 8]), ipc=2, seed=4, kind="noise"))
+
+
+def test_real_start_at_full_resolution_is_real_clips():
+    train = counting_clips()
+    videos = start_videos(train, torch.tensor([8, 8]), ipc=3, seed=0, kind="real")
+    clip, frame = shades(videos)
+    assert (frame == torch.arange(8)).all()
+    assert (clip == clip[..., :1]).all()
+    for c in range(2):
+        used = clip[c, :, 0].tolist()
+        assert len(set(used)) == 3 and set(used) <= set(train.by_class()[c].tolist())
+        assert torch.equal(videos[c], train.batch(used))
+
+
+@pytest.mark.parametrize(("length", "shown"), [(1, [4]), (2, [2, 6]), (4, [1, 3, 5, 7])])
+def test_real_start_of_a_partition_is_a_collage(length, shown):
+    train = counting_clips()
+    clip, frame = (x.reshape(-1, length) for x in shades(segments(train, length)))
+    assert (frame == torch.tensor(shown)).all()
+    assert (clip == clip[:, :1]).all()
+    used = clip[:, 0].tolist()
+    own = [0, 2, 4, 6, 8]
+    counts = [used.count(i) for i in own]
+    assert sum(counts) == len(used) == 8 // length
+    assert max(counts) - min(counts) <= 1  # clips repeat only when a class has too few
+    assert length == 1 or max(counts) == 1
+
+
+def segments(train, length, seed=0):
+    """Class 0 of the real start in which the two classes have different L."""
+    return start_videos(train, torch.tensor([length, 8]), ipc=1, seed=seed, kind="real")[0]
+
+
+def test_real_start_depends_on_the_seed_and_takes_the_same_clips_first_for_every_policy():
+    train = counting_clips()
+    full, half = (shades(segments(train, length))[0].flatten() for length in (8, 4))
+    assert torch.equal(segments(train, 4), segments(train, 4))
+    assert full[0] == half[0] != half[-1]
+    firsts = {shades(segments(train, 8, seed))[0].flatten()[0].item() for seed in range(20)}
+    assert len(firsts) > 2
+
+
+def test_start_errors():
+    train = counting_clips()
+    with pytest.raises(ValueError, match="'noise' or 'real'"):
+        start_videos(train, torch.tensor([8, 8]), ipc=1, seed=0, kind="zeros")
+    with pytest.raises(ValueError, match=r"frames_per_segment=3 does not divide the 8 frames"):
+        start_videos(train, torch.tensor([8, 3]), ipc=1, seed=0, kind="real")
+
+
+@pytest.mark.parametrize("chunk", [1, 10, 10**9])
+def test_gradient_equals_that_of_one_graph(train, monkeypatch, chunk):
+    """Classes of 2, 8 and 4 training clips, in three chunks, two and one; the reference knows of no chunk."""
+    monkeypatch.setattr("david.matching.CHUNK", chunk)
+    policy, settings = torch.tensor([8, 2, 4]), SGD.replace(distill_batch_real=99)  # every real clip
+    distiller = Distiller(train, policy, ipc=2, seed=5, settings=settings)
+    assert len(distiller.parts) == {1: 3, 10: 2, 10**9: 1}[chunk]
+    videos = distiller.videos.requires_grad_()
+    distiller.step()
+
+    net = C3D(3, 8, 48, 0.125).reset(generator(5, "network", 0))
+    loss = 0
+    for c, positions in enumerate(train.by_class()):
+        real = net.embed(train.batch(positions)).mean(0).detach()
+        synthetic = torch.stack([net.embed(clip[None])[0] for clip in partition(videos[c], int(policy[c]))]).mean(0)
+        loss = loss + ((real - synthetic) ** 2).sum()
+    (expected,) = torch.autograd.grad(loss, videos)
+    got = torch.cat([part.grad for part in distiller.parts])
+    assert expected.abs().amax((1, 2, 3, 4, 5)).min() > 0
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
+
+
+def test_two_sgd_steps_by_hand(train):
+    distiller = Distiller(train, torch.tensor([8, 2, 4]), ipc=1, seed=0, settings=SGD)
+    start, gradients = distiller.videos, []
+    for _ in range(2):
+        distiller.step()
+        gradients.append(torch.cat([part.grad.clone() for part in distiller.parts]))
+    first = start - 10 * gradients[0]
+    second = first - 10 * (0.95 * gradients[0] + gradients[1])
+    torch.testing.assert_close(distiller.videos, second, rtol=0, atol=1e-5)
+    assert distiller.iteration == 2
+    assert not torch.equal(*gradients)
+
+
+def test_steps_lower_the_loss_of_networks_never_seen(train):
+    settings = SGD.replace(distill_batch_real=99)
+    distiller = Distiller(train, torch.tensor([8, 8, 8]), ipc=1, seed=0, settings=settings)
+    nets = [C3D(3, 8, 48, 0.125).reset(generator(99, k)) for k in range(3)]
+
+    @torch.no_grad()
+    def loss():
+        real = [[net.embed(train.batch(p)).mean(0) for p in train.by_class()] for net in nets]
+        return sum(dm_loss(torch.stack(r), net.embed(distiller.videos[:, 0])) for r, net in zip(real, nets)).item()
+
+    before = loss()
+    distiller.run(4)
+    assert loss() < before
+
+
+def test_same_seed_same_videos(train):
+    def videos(seed):
+        return Distiller(train, torch.tensor([8, 2, 1]), ipc=1, seed=seed, settings=TINY).run(2)
+
+    torch.manual_seed(1)
+    first = videos(0)
+    torch.manual_seed(2)
+    assert torch.equal(first, videos(0))
+    assert not torch.equal(first, videos(1))
+
+
+def test_policies_see_the_same_networks_and_real_clips(monkeypatch):
+    train = noise_clips(labels=(0, 1) * 4, flip=True)
+    seen = []
+    real_means = Distiller._real_means
+    monkeypatch.setattr(Distiller, "_real_means", lambda *args: seen.append(real_means(*args)) or seen[-1])
+    for policy in ([8, 8], [1, 4]):
+        Distiller(train, torch.tensor(policy), ipc=1, seed=0, settings=TINY).run(2)
+    assert torch.equal(seen[0], seen[2]) and torch.equal(seen[1], seen[3])
+    assert not torch.equal(seen[0], seen[1])
+
+
+def test_real_clips_are_drawn_without_replacement_within_the_class(train, monkeypatch):
+    drawn = []
+    batch = Clips.batch
+    monkeypatch.setattr(Clips, "batch", lambda self, i, **kw: drawn.append(np.asarray(i)) or batch(self, i, **kw))
+    distiller = Distiller(train, torch.tensor([8, 8, 8]), ipc=1, seed=0, settings=SGD)
+    for _ in range(3):
+        distiller.step()
+    assert len(drawn) == 3
+    for picks in drawn:
+        assert train.labels[picks].tolist() == [0, 0, 1, 1, 2, 2]
+        assert len(set(picks.tolist())) == 6
+    assert len({tuple(picks) for picks in drawn}) > 1
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_interrupted_equals_uninterrupted(train, monkeypatch, tmp_path, optimizer):
+    monkeypatch.setattr("david.matching.CHUNK", 5)  # several parts, each with its own buffers
+    settings = SGD if optimizer == "sgd" else TINY
+    path, policy, steps = tmp_path / "checkpoint.safetensors", torch.tensor([8, 2, 1]), []
+    step = Distiller.step
+
+    def distiller():
+        return Distiller(train, policy, ipc=1, seed=0, settings=settings)
+
+    def interrupted_step(self):
+        steps.append(self.iteration)
+        if len(steps) == 4:
+            raise KeyboardInterrupt
+        step(self)
+
+    whole = distiller().run(4)
+    monkeypatch.setattr(Distiller, "step", interrupted_step)
+    with pytest.raises(KeyboardInterrupt):
+        distiller().run(4, checkpoint=path, every=2)
+    resumed = distiller().run(4, checkpoint=path, every=2)
+    assert steps == [0, 1, 2, 3, 2, 3]
+    assert torch.equal(resumed, whole)
+    assert torch.equal(distiller().run(4, checkpoint=path), whole) and len(steps) == 6  # nothing left to do
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_foreign_checkpoint_is_refused(train, tmp_path):
+    path, policy = tmp_path / "checkpoint.safetensors", torch.tensor([8, 8, 8])
+    Distiller(train, policy, ipc=1, seed=0, settings=TINY).run(1, checkpoint=path, every=1)
+    others = [
+        {"seed": 1},
+        {"settings": TINY.replace(distill_lr=0.5)},
+        {"policy": torch.tensor([8, 8, 4])},
+        {"ipc": 2},
+    ]
+    for other in others:
+        asked = {"policy": policy, "ipc": 1, "seed": 0, "settings": TINY} | other
+        with pytest.raises(ValueError, match=r"checkpoint\.safetensors is the checkpoint of another distillation"):
+            Distiller(train, asked.pop("policy"), **asked).run(2, checkpoint=path)
+    save_file({"0/video": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match=r"checkpoint\.safetensors is the checkpoint of another distillation"):
+        Distiller(train, policy, ipc=1, seed=0, settings=TINY).run(2, checkpoint=path)
+
+
+def test_diverging_videos_are_an_error(train):
+    settings = SGD.replace(distill_lr=1e30)
+    with pytest.raises(FloatingPointError, match="diverged within 3 iterations; lower distill_lr"):
+        Distiller(train, torch.tensor([8, 8, 8]), ipc=1, seed=0, settings=settings).run(3)
+
+
+def test_unknown_optimizer(train):
+    with pytest.raises(ValueError, match="'sgd' or 'adam'"):
+        Distiller(train, torch.tensor([8] * 3), ipc=1, seed=0, settings=TINY.replace(distill_optimizer="lion"))
+
+
+def test_no_gradient_is_spent_on_weights(train):
+    distiller = Distiller(train, torch.tensor([8] * 3), ipc=1, seed=0, settings=TINY)
+    distiller.step()
+    assert all(weight.grad is None for weight in distiller.net.parameters())

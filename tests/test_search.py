@@ -1,0 +1,140 @@
+"""The search finds what a known reward favours, and goes on after an interruption without redoing an episode."""
+
+import pytest
+import torch
+from test_matching import noise_clips
+
+from david.files import read_json
+from david.presets import preset
+from david.search import learn_policy
+
+BEST = (1, 2, 8, 4, 8, 1)  # the best L of six classes
+
+
+class KnownReward:
+    """Largest at the L of BEST, with a little noise that differs from episode to episode."""
+
+    def __init__(self, noise=0.0, raise_at=None):
+        self.noise, self.raise_at = torch.Generator().manual_seed(7), raise_at
+        self.scale, self.episodes, self.begun = noise, 0, False
+
+    def distance(self, videos, policy):
+        if not self.begun and self.episodes == self.raise_at:
+            raise KeyboardInterrupt
+        self.episodes += self.begun  # called twice an episode: before the first iteration and after the last
+        self.begun = not self.begun
+        return (policy.log2() - torch.tensor(BEST).log2()).abs() + self.scale * videos.mean((1, 2, 3, 4, 5))
+
+    def __call__(self, distance, start):
+        noise = self.scale * torch.randn(len(distance), generator=self.noise)
+        return 0.2 - 0.01 * distance + noise
+
+
+class FakeDistiller:
+    """In place of the real one: counts its steps and keeps what it was asked for."""
+
+    made = []
+
+    def __init__(self, train, policy, *, ipc, seed, settings):
+        self.policy, self.seed, self.ipc, self.steps = policy.tolist(), seed, ipc, 0
+        self.videos = torch.randn(len(policy), 1, 1, 1, 1, 1, generator=torch.Generator().manual_seed(seed))
+        self.made.append(self)
+
+    def step(self):
+        self.steps += 1
+
+
+@pytest.fixture
+def made(monkeypatch):
+    monkeypatch.setattr("david.search.Distiller", FakeDistiller)
+    monkeypatch.setattr(FakeDistiller, "made", [])
+    return FakeDistiller.made
+
+
+@pytest.fixture(scope="module")
+def train():
+    return noise_clips(labels=range(len(BEST)))
+
+
+def settings(**changes):
+    return preset("smoke", **{"search_warmup": 2, "search_readout": "mean", "search_episodes": 10} | changes)
+
+
+def search(train, reward, *, seed=0, journal=None, **changes):
+    return learn_policy(train, reward, ipc=1, seed=seed, settings=settings(**changes), journal=journal)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_recommended_rule_finds_the_best_action_of_every_class(train, made, seed):
+    found = search(train, KnownReward(noise=0.001), seed=seed)
+    assert found.policy.tolist() == list(BEST)
+    assert found.actions == (1, 2, 4, 8)
+
+
+def test_result_holds_every_episode(train, made):
+    found = search(train, KnownReward(), search_episodes=9, search_beta=0.1, distill_iterations=30)
+    assert len(found.episodes) == len(made) == 9
+    assert [e["frames_per_segment"] for e in found.episodes] == [d.policy for d in made]
+    assert [e["frames_per_segment"] for e in found.episodes[:8]] == [[length] * 6 for length in (1, 2, 4, 8)] * 2
+    assert {d.steps for d in made} == {3} and {d.ipc for d in made} == {1}  # Eq. 5
+    for c, best in enumerate(BEST):
+        for a, length in enumerate((1, 2, 4, 8)):
+            distance = abs(torch.tensor(length / best).log2().item())
+            assert found.mean_reward[c, a].item() == pytest.approx(0.2 - 0.01 * distance)
+    assert found.episodes[0]["start"] == found.episodes[0]["distance"] == [0, 1, 3, 2, 3, 0]
+    assert found.episodes[0]["reward"] == pytest.approx([0.2, 0.19, 0.17, 0.18, 0.17, 0.2])
+
+
+def test_the_papers_rule_repeats_what_it_tried_first(train, made):
+    """Rewards are positive and Q starts at 0: at p = 1 no state ever sees a second action (protocol 10b F)."""
+    changes = {"search_warmup": 0, "search_readout": "q", "search_p": 1.0, "search_gamma": 0.0}
+    found = search(train, KnownReward(), **changes, search_episodes=12)
+    tried = [[8] * 6] + [episode["frames_per_segment"] for episode in found.episodes]  # S_0 is full resolution
+    assert len(set(tried[1])) > 1  # no warm-up: each class goes its own way
+    for c in range(6):
+        first = {}
+        for t in range(12):
+            assert tried[t + 1][c] == first.setdefault(tried[t][c], tried[t + 1][c])
+        assert found.policy[c] == first.get(tried[12][c], found.policy[c])
+    assert found.policy.tolist() != list(BEST)
+
+
+@pytest.mark.parametrize("after", [0, 3, 7])
+def test_an_interrupted_search_goes_on_where_it_was(train, made, tmp_path, after):
+    changes = {"search_warmup": 1, "search_p": 0.5}
+    whole = search(train, KnownReward(), **changes)
+    made.clear()
+    journal = tmp_path / "search.json"
+    with pytest.raises(KeyboardInterrupt):
+        search(train, KnownReward(raise_at=after), journal=journal, **changes)
+    assert len(read_json(journal) if journal.exists() else []) == after
+    made.clear()
+    resumed = search(train, KnownReward(), journal=journal, **changes)
+    assert len(made) == 10 - after
+    assert resumed.episodes == whole.episodes == read_json(journal)
+    assert torch.equal(resumed.policy, whole.policy) and torch.equal(resumed.mean_reward, whole.mean_reward)
+    made.clear()
+    assert search(train, KnownReward(), journal=journal, **changes).episodes == whole.episodes and not made
+
+
+def test_episodes_of_one_warm_up_round_share_their_noise(train):
+    """Seen through the real distiller: the videos before the first iteration."""
+    starts = []
+
+    class Seen(KnownReward):
+        def distance(self, videos, policy):
+            if not self.begun:
+                starts.append(videos.clone())
+            return super().distance(videos, policy)
+
+    search(train, Seen(), distill_start="noise", width=0.05)
+    for first in (0, 4):
+        for t in range(first + 1, first + 4):
+            assert torch.equal(starts[first], starts[t])
+    firsts = [starts[t].flatten()[0].item() for t in (0, 4, 8, 9)]
+    assert len(starts) == 10 and len(set(firsts)) == 4
+
+
+def test_same_seed_same_search(train, made):
+    runs = [search(train, KnownReward(0.001), seed=seed, search_warmup=0).episodes for seed in (0, 0, 1)]
+    assert runs[0] == runs[1] != runs[2]
