@@ -38,22 +38,20 @@ def load_plan(root: Path, preset: str) -> list[dict]:
 
 
 def run_notebook(root: Path, page: dict) -> None:
-    """Execute one notebook into ``book/notebooks``; its output is moved into place only when it ran to the end."""
+    """Execute one notebook into ``book/notebooks``; its output is written only when it ran to the end."""
     source = root / "notebooks" / page["notebook"]
     target = root / "book" / "notebooks" / page["output"]
-    target.parent.mkdir(parents=True, exist_ok=True)
+    notebook = papermill.execute_notebook(
+        str(source), None, page.get("parameters") or {}, cwd=str(root / "notebooks"),
+        kernel_name="python3", progress_bar=False,
+    )  # fmt: skip
+    for cell in notebook.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.metadata.tags.append("hide-input")
+    if title := page.get("title"):
+        head = next(cell for cell in notebook.cells if cell.cell_type == "markdown")
+        head.source = "\n".join([f"# {title}", *head.source.splitlines()[1:]])
     with atomic(target) as temporary:
-        papermill.execute_notebook(
-            str(source), str(temporary), page.get("parameters") or {}, cwd=str(root / "notebooks"),
-            kernel_name="python3", progress_bar=False,
-        )  # fmt: skip
-        notebook = nbformat.read(temporary, as_version=4)
-        for cell in notebook.cells:
-            if "injected-parameters" in cell.metadata.get("tags", []):
-                cell.metadata.tags.append("hide-input")
-        if title := page.get("title"):
-            head = next(cell for cell in notebook.cells if cell.cell_type == "markdown")
-            head.source = "\n".join([f"# {title}", *head.source.splitlines()[1:]])
         nbformat.write(notebook, temporary)
 
 

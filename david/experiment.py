@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from david.clips import Clips, open_clips
-from david.datasets import load
+from david.datasets import check_name, load
 from david.distilled import DistilledSet, RealSet
 from david.evaluate import evaluate
 from david.files import read_json, write_json
@@ -35,6 +35,7 @@ class Experiment:
     """
 
     def __init__(self, dataset: str, settings: Settings, store: Store, *, root=None, device=None):
+        check_name(dataset)
         self.name, self.settings, self.store = dataset, settings, store
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.at_hand = root is not None or dataset == "motions"
@@ -90,45 +91,47 @@ class Experiment:
                 f"give the dataset's folder as root to make one"
             )
         work = self.store.work(identity)
-        started = time.perf_counter()
-        distilled = self._distill(identity, work)
-        distilling = time.perf_counter() - started
-        students = []
-        for k in range(self.settings.student_repeats):
-            path = work / f"student-{k}.json"
-            if not path.exists():
-                result = evaluate(
-                    distilled, self.test, seed=derive(identity["seed"], "student", k), settings=self.settings
-                )
-                write_json(path, result)
-            students.append(read_json(path))
+        distilled, distilling = self._distill(identity, work)
+        students = [self._student(identity, distilled, k, work) for k in range(self.settings.student_repeats)]
         record = {
             **identity,
-            "students": students,
+            "students": [result for result, _ in students],
             "classes": distilled.classes,
             "frames_per_segment": distilled.policy.tolist(),
             "clips_per_class": distilled.clips_per_class.tolist(),
             "stored_bytes": distilled.stored_bytes,
             "search": distilled.info.get("search"),
-            "seconds": {"distill": distilling, "evaluate": time.perf_counter() - started - distilling},
+            "seconds": {"distill": distilling, "evaluate": sum(seconds for _, seconds in students)},
             "peak_bytes": self._peak_bytes(),
             "made": made_on(self.device),
         }
         path = self.store.add(record)
-        if isinstance(distilled, DistilledSet):
-            (work / "distilled.safetensors").rename(path.with_suffix(".safetensors"))
         shutil.rmtree(work, ignore_errors=True)
         return {**record, "path": path, "published": False}
 
-    def _distill(self, identity: dict, work: Path) -> DistilledSet | RealSet:
-        path = work / "distilled.safetensors"
-        if path.exists():
-            return DistilledSet.load(path, self.device)
-        run = find_method(identity["method"]).distill
-        distilled = run(self.train, ipc=identity["ipc"], seed=identity["seed"], settings=self.settings, work=work)
+    def _distill(self, identity: dict, work: Path) -> tuple[DistilledSet | RealSet, float]:
+        """The set of a run and the seconds it took, read back if an interrupted run had got that far."""
+        path, timing = self.store.path(identity).with_suffix(".safetensors"), work / "distill.json"
+        if path.exists() and timing.exists():
+            return DistilledSet.load(path, self.device), read_json(timing)
+        train, run = self.train, find_method(identity["method"]).distill
+        started = time.perf_counter()
+        distilled = run(train, ipc=identity["ipc"], seed=identity["seed"], settings=self.settings, work=work)
+        seconds = time.perf_counter() - started
         if isinstance(distilled, DistilledSet):
             distilled.save(path)
-        return distilled
+            write_json(timing, seconds)
+        return distilled, seconds
+
+    def _student(self, identity: dict, distilled, k: int, work: Path) -> tuple[dict, float]:
+        """Accuracies of student k and the seconds it took, likewise."""
+        path = work / f"student-{k}.json"
+        if not path.exists():
+            test, seed = self.test, derive(identity["seed"], "student", k)
+            started = time.perf_counter()
+            result = evaluate(distilled, test, seed=seed, settings=self.settings)
+            write_json(path, [result, time.perf_counter() - started])
+        return tuple(read_json(path))
 
     def distilled(self, record: dict) -> DistilledSet:
         """The distilled set of a record that was made here."""

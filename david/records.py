@@ -63,15 +63,18 @@ class Store:
                 return {**record, "path": path, "published": path.parent == self.published}
         return None
 
+    def path(self, record: dict) -> Path:
+        """Where the record is written; its distilled set lies beside it, with the suffix .safetensors."""
+        return self.folder / f"{self._stem(record)}-{record_key(record)}.json"
+
     def add(self, record: dict) -> Path:
         """Write a record atomically and return its path."""
-        path = self.folder / f"{self._stem(record)}-{record_key(record)}.json"
-        write_json(path, record)
-        return path
+        write_json(self.path(record), record)
+        return self.path(record)
 
     def work(self, record: dict) -> Path:
         """The folder for intermediate results of the run that makes ``record``."""
-        return self.folder / "work" / f"{self._stem(record)}-{record_key(record)}"
+        return self.folder / "work" / self.path(record).stem
 
     def _paths(self, pattern: str) -> Iterable[Path]:
         for folder in (self.folder, self.published):

@@ -62,16 +62,21 @@ def digest(*parts) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
+def check_name(name: str) -> None:
+    """ValueError unless `name` is a key of READERS, with the nearest that is."""
+    if name not in READERS:
+        close = difflib.get_close_matches(name, READERS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"unknown dataset {name!r}; known: {', '.join(READERS)}.{hint}")
+
+
 def load(name: str, root: str | Path | None = None, split: int = 1, **options) -> Dataset:
     """The dataset `name` (a key of READERS), read from the folder `root`, with the official split `split`.
 
     `motions` needs no root: it makes its own videos. `options` go to the reader. ValueError for an unknown
     name.
     """
-    if name not in READERS:
-        close = difflib.get_close_matches(name, READERS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"unknown dataset {name!r}; known: {', '.join(READERS)}.{hint}")
+    check_name(name)
     module, function = READERS[name]
     reader = getattr(importlib.import_module(f"{__name__}.{module}"), function)
     return reader(root=root, split=split, **options)

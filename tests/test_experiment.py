@@ -1,0 +1,220 @@
+"""Settings in, record out: once, the same every time, and without losing more than the unit in flight."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import write_dataset
+
+from david import Experiment, Store, preset
+from david.files import read_json
+
+CHANGES = {"width": 0.125, "distill_iterations": 1, "teacher_steps": 1, "student_steps": 1, "student_batch": 4}
+SETTINGS = preset("smoke", **CHANGES)  # four episodes of search, two students
+METHODS = ["random", "david", "dm:2"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Two classes of two training clips and one test clip."""
+    return write_dataset(tmp_path_factory.mktemp("ucf101") / "data")
+
+
+@pytest.fixture(scope="module")
+def experiment(root, tmp_path_factory):
+    """One whose store holds the records of METHODS at seed 0."""
+    experiment = Experiment("ucf101", SETTINGS, Store(tmp_path_factory.mktemp("records")), root=root, device="cpu")
+    experiment.table(METHODS, seeds=[0])
+    return experiment
+
+
+def poison(monkeypatch, *names):
+    """Let a call of any of these functions fail the test."""
+    for name in names:
+        monkeypatch.setattr(name, lambda *_, **__: pytest.fail("this was to be read, not made"))
+
+
+def counted(monkeypatch, *names) -> list[str]:
+    """Names of these functions, one for each call that follows."""
+    calls = []
+    for name in names:
+        module, _, function = name.rpartition(".")
+        original = getattr(sys.modules[module], function)
+
+        def call(*args, function=function, original=original, **kwargs):
+            calls.append(function)
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(name, call)
+    return calls
+
+
+def lasting(folder) -> dict:
+    """{file name: content} of a store's results, without what a second run may change: costs and dates."""
+    found = {path.name: read_json(path) for path in folder.glob("*.json")}
+    for record in found.values():
+        assert all(value >= 0 for value in record.pop("seconds").values()) and record.pop("peak_bytes") > 0
+        record.pop("made")
+    return found | {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
+
+
+def test_a_record_says_what_was_run_on_what(experiment, root):
+    record = experiment.run("david")
+    assert experiment.settings is SETTINGS and record["settings"].items() >= CHANGES.items()
+    identity = {name: record[name] for name in ("format", "dataset", "fingerprint", "method", "ipc", "seed")}
+    fingerprint = experiment.dataset.fingerprint
+    assert list(identity.values()) == ["david-record/1", "ucf101", fingerprint, "david", 1, 0]
+    assert record["classes"] == ["A", "B"]
+    assert record["clips_per_class"] == [8 // length for length in record["frames_per_segment"]]
+    assert record["stored_bytes"] == 2 * 1 * 8 * 3 * 48 * 48 * 4
+    assert len(record["search"]["episodes"]) == 4 and record["search"]["actions"] == [1, 2, 4, 8]
+    assert set(record["seconds"]) == {"distill", "evaluate"} and record["peak_bytes"] > 10**7
+    assert len({student["seed"] for student in record["students"]}) == 2
+    for student in record["students"]:
+        assert set(student) == {"seed", "top1", "top5", "per_class"}
+        assert student["top1"] == pytest.approx(sum(student["per_class"]) / 2)  # one test clip a class
+    assert str(root) not in record["path"].read_text() and not record["published"]
+
+
+def test_a_dm_record_does_not_depend_on_the_search(experiment):
+    record = experiment.run("dm:2")
+    assert record["search"] is None and record["frames_per_segment"] == [2, 2]
+    assert not any(name.startswith(("search_", "teacher_")) for name in record["settings"])
+    assert "distill_lr" in record["settings"] and "distill_lr" not in experiment.run("random")["settings"]
+
+
+def test_a_record_is_read_back(experiment, monkeypatch):
+    written = {path: path.stat().st_mtime_ns for path in experiment.store.folder.rglob("*") if path.is_file()}
+    again = Experiment("ucf101", SETTINGS, experiment.store, root=experiment.root)
+    poison(monkeypatch, "david.experiment.evaluate", "david.experiment.open_clips", "david.methods.david.distill")
+    records = again.table(METHODS, seeds=[0])
+    assert [record["method"] for record in records] == METHODS
+    assert records[1] == experiment.run("david")
+    assert {p: p.stat().st_mtime_ns for p in experiment.store.folder.rglob("*") if p.is_file()} == written
+
+
+def test_the_distilled_set_of_a_record(experiment):
+    record = experiment.run("david")
+    distilled = experiment.distilled(record)
+    assert distilled.policy.tolist() == record["frames_per_segment"]
+    assert distilled.videos.shape == (2, 1, 8, 3, 48, 48)
+    assert distilled.stored_bytes == record["stored_bytes"]
+
+
+def test_a_run_leaves_records_sets_and_the_teacher(experiment):
+    folder = experiment.store.folder
+    names = sorted(path.name.split("-")[0] for path in (folder / "work").iterdir())
+    assert names == ["teacher"]
+    assert len(list(folder.glob("*.json"))) == len(list(folder.glob("*.safetensors"))) == 3
+
+
+def test_one_seed_one_record(experiment, root, tmp_path):
+    torch.manual_seed(1)
+    other = Experiment("ucf101", SETTINGS, Store(tmp_path), root=root, device="cpu")
+    other.table(METHODS, seeds=[0])
+    assert lasting(tmp_path) == lasting(experiment.store.folder)
+    videos = [other.distilled(other.run("random", seed=seed)).videos for seed in (0, 1, 2)]
+    assert not (torch.equal(videos[0], videos[1]) and torch.equal(videos[0], videos[2]))
+
+
+def test_full_data_has_one_record_whatever_ipc_and_seed_are_asked_for(root, tmp_path):
+    found = []
+    for place, ipcs, seeds in [("a", [1], [0]), ("b", [5, 1], [3, 4])]:
+        experiment = Experiment("ucf101", SETTINGS, Store(tmp_path / place), root=root, device="cpu")
+        (record,) = experiment.table(["full"], ipcs=ipcs, seeds=seeds)
+        assert (record["ipc"], record["seed"], record["clips_per_class"]) == (0, 0, [2, 2])
+        assert record["stored_bytes"] == 4 * 8 * 48 * 48 * 3
+        found.append(lasting(tmp_path / place))
+    assert len(found[0]) == 1 and found[0] == found[1]
+
+
+def test_a_table_is_every_method_ipc_and_seed(experiment, monkeypatch):
+    monkeypatch.setattr(experiment, "run", lambda method, *, ipc, seed: (method, ipc, seed))
+    table = experiment.table(["full", "dm"], ipcs=[1, 5], seeds=[2, 3])
+    assert table == [("full", 1, 2), ("dm", 1, 2), ("dm", 1, 3), ("dm", 5, 2), ("dm", 5, 3)]
+
+
+def test_records_alone_are_enough(experiment, root, tmp_path):
+    without_data = Experiment("ucf101", SETTINGS, Store(tmp_path / "own", published=experiment.store.folder))
+    record = without_data.run("dm:2")
+    assert record["published"] and record["students"] == experiment.run("dm:2")["students"]
+    with pytest.raises(ValueError, match=r"no record of dm at IPC 5, seed 1 on ucf101 .*give the dataset's folder as"):
+        without_data.run("dm", ipc=5, seed=1)
+    assert not (tmp_path / "own").exists()
+
+
+@pytest.mark.parametrize("root_is", ["given", "absent"])
+def test_an_unknown_method_is_refused_before_any_work(root, tmp_path, monkeypatch, root_is):
+    poison(monkeypatch, "david.experiment.open_clips", "david.methods.random.distill")
+    store = Store(tmp_path / "records")
+    experiment = Experiment("ucf101", SETTINGS, store, root=root if root_is == "given" else None)
+    with pytest.raises(ValueError, match="unknown method 'dvid'; did you mean 'david'"):
+        experiment.table(["random", "dvid"])
+    assert not store.folder.exists()
+
+
+def test_an_unknown_dataset(root, tmp_path):
+    with pytest.raises(ValueError, match=r"unknown dataset 'ucf10'.*Did you mean 'ucf101'"):
+        Experiment("ucf10", SETTINGS, Store(tmp_path), root=root).run("dm")
+
+
+def test_a_missing_root(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere is not a folder: root="):
+        Experiment("ucf101", SETTINGS, Store(tmp_path), root=tmp_path / "nowhere").run("dm")
+
+
+# Runs the table and stops for ever in the last student of the second method, or in the third episode of its search.
+STUCK = """
+import json, signal, sys, time
+from david import Experiment, Store, preset
+import david.experiment, david.search
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may start its background jobs deaf to it
+def stuck(function, calls):
+    done = []
+    def wrapped(*args, **kwargs):
+        if len(done) == calls:
+            print("in flight", flush=True)
+            time.sleep(60)
+        done.append(1)
+        return function(*args, **kwargs)
+    return wrapped
+root, store, where, methods, changes = sys.argv[1:]
+if where == "student":
+    david.experiment.evaluate = stuck(david.experiment.evaluate, 3)
+else:
+    david.search._episode = stuck(david.search._episode, 2)
+settings = preset("smoke", **json.loads(changes))
+Experiment("ucf101", settings, Store(store), root=root, device="cpu").table(json.loads(methods), seeds=[0])
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "where"), [(signal.SIGINT, "student"), (signal.SIGKILL, "student"), (signal.SIGKILL, "episode")]
+)
+def test_an_interrupted_table_goes_on_where_it_was(experiment, root, tmp_path, monkeypatch, how, where):
+    arguments = [root, tmp_path, where, json.dumps(METHODS), json.dumps(CHANGES)]
+    command = [sys.executable, "-c", STUCK, *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as table:
+        assert table.stdout.readline() == "in flight\n", table.communicate()[1]
+        table.send_signal(how)
+        errors = table.communicate(timeout=20)[1]
+    assert table.returncode != 0 and ("KeyboardInterrupt" in errors) == (how == signal.SIGINT)
+    (done,) = tmp_path.glob("*.json")
+    (work,) = (path for path in (tmp_path / "work").iterdir() if path.is_dir())
+    assert done.name.startswith("ucf101-random-") and work.name.startswith("ucf101-david-")
+    kept = {"student": ["distilled.safetensors", "search.json", "student-0.json"], "episode": ["search.json"]}[where]
+    assert sorted(path.name for path in work.iterdir()) == kept
+    assert len(read_json(work / "search.json")) == (2 if where == "episode" else 4)
+
+    made = counted(monkeypatch, "david.experiment.evaluate", "david.search._episode")
+    poison(monkeypatch, "david.methods.random.distill", "david.training.train_on")  # nor is the teacher trained again
+    if where == "student":
+        poison(monkeypatch, "david.methods.david.distill")
+    Experiment("ucf101", SETTINGS, Store(tmp_path), root=root, device="cpu").table(METHODS, seeds=[0])
+    # Of the second record its last student or its last two episodes and both students; the third record whole.
+    assert made.count("evaluate") == {"student": 1 + 2, "episode": 2 + 2}[where]
+    assert made.count("_episode") == {"student": 0, "episode": 2}[where]
+    assert lasting(tmp_path) == lasting(experiment.store.folder)

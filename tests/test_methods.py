@@ -1,0 +1,137 @@
+"""Methods by name, each through the one `distill` shape."""
+
+import inspect
+
+import pytest
+import torch
+from test_matching import noise_clips
+
+from david.distilled import DistilledSet, RealSet
+from david.matching import start_videos
+from david.methods import david, dm, full, method, random
+from david.presets import preset
+
+TINY = preset("smoke", width=0.125, distill_iterations=1, distill_batch_real=2, search_episodes=5, teacher_steps=1)
+ALL = ("full", "random", "random:2", "dm", "dm:2", "david", "david:paper", "david:recommended")
+
+
+@pytest.fixture(scope="module")
+def train():
+    """Classes of 5, 4 and 3 clips."""
+    return noise_clips(labels=(0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 0))
+
+
+def run(name, train, **changes):
+    return method(name).distill(train, **{"ipc": 1, "seed": 0, "settings": TINY, "work": None} | changes)
+
+
+def test_one_shape():
+    for module in (full, random, dm, david):
+        train, *others = inspect.signature(module.distill).parameters.values()
+        assert train.name == "train" and train.kind is train.POSITIONAL_OR_KEYWORD
+        assert [p.name for p in others][:4] == ["ipc", "seed", "settings", "work"]
+        assert all(p.kind is p.KEYWORD_ONLY for p in others)
+        assert all(p.default is None for p in others[3:])
+
+
+@pytest.mark.parametrize("name", ["full", "random", "random:2", "dm", "dm:2", "david"])
+def test_every_method_gives_a_set_to_train_on(train, name):
+    distilled = run(name, train, ipc=2)
+    assert type(distilled) is (RealSet if name == "full" else DistilledSet)
+    assert distilled.classes == train.classes
+    assert distilled.info["method"] == name.partition(":")[0]
+    clips, labels = distilled.batch(torch.Generator().manual_seed(0), 6)
+    assert clips.shape == (6, 8, 3, 48, 48) and labels.bincount(minlength=3).sum() == 6
+    if name != "full":
+        assert distilled.videos.shape == (3, 2, 8, 3, 48, 48) and not distilled.videos.requires_grad
+
+
+@pytest.mark.parametrize("name", ["random:2", "dm", "david"])
+def test_the_seed_decides(train, name):
+    first, again, other = (run(name, train, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(again.videos, first.videos) and torch.equal(again.policy, first.policy)
+    assert not torch.equal(other.videos, first.videos)
+
+
+@pytest.mark.parametrize(("option", "length"), [("", 8), (":2", 2)])
+def test_random_is_dm_at_iteration_0_from_the_real_start(train, option, length):
+    settings = TINY.replace(distill_iterations=0, distill_start="real")
+    sets = [run(base + option, train, ipc=2, settings=settings) for base in ("random", "dm")]
+    assert torch.equal(sets[0].videos, sets[1].videos)
+    assert sets[0].policy.tolist() == sets[1].policy.tolist() == [length] * 3
+
+
+def test_dm_moves_away_from_its_start(train):
+    start = start_videos(train, torch.tensor([8, 8, 8]), ipc=1, seed=0, kind=TINY.distill_start)
+    moved = (run("dm", train).videos - start).abs().amax((1, 2, 3, 4, 5))
+    assert moved.min() > 0
+
+
+def test_full_data_keeps_every_clip(train):
+    assert run("full", train).clips_per_class.tolist() == [5, 4, 3]
+    assert full.distill(train).train is train
+
+
+def test_random_cannot_store_more_videos_than_there_are_clips(train):
+    assert run("random", train, ipc=3).ipc == 3
+    with pytest.raises(ValueError, match=r"ipc=4 .* class class 2 has training clips \(3\); use at most ipc=3"):
+        run("random", train, ipc=4)
+
+
+def test_david_searches_with_the_rule_of_its_name(train):
+    plain, paper, recommended = (run(name, train) for name in ("david", "david:paper", "david:recommended"))
+    for distilled, warmup, readout in [(plain, 1, "mean"), (paper, 0, "q"), (recommended, 2, "mean")]:
+        search, settings = distilled.info["search"], distilled.info["settings"]
+        assert (settings["search_warmup"], settings["search_readout"]) == (warmup, readout)
+        assert len(search["episodes"]) == 5
+        assert search["actions"] == (1, 2, 4, 8) and set(distilled.policy.tolist()) <= {1, 2, 4, 8}
+    tried = [episode["frames_per_segment"] for episode in recommended.info["search"]["episodes"]]
+    assert tried == [[length] * 3 for length in (1, 2, 4, 8, 1)]
+    assert plain.info["seed"] == 0 and plain.info["ipc"] == 1
+
+
+def test_david_keeps_its_journal_and_checkpoint_in_work_and_its_teacher_beside_it(train, tmp_path):
+    run("david", train, work=tmp_path / "run")
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["search.json"]
+    assert len(list(tmp_path.glob("teacher-*.safetensors"))) == 1
+
+
+def test_names_titles_and_rows_of_the_paper():
+    found = {name: (method(name).title, method(name).paper) for name in ALL}
+    assert found["full"] == ("Full data", "Full DS")
+    assert found["random"] == ("Random", "Random") and found["random:2"] == ("Random, L = 2", None)
+    assert found["dm"] == ("DM", "DM") and found["dm:2"] == ("DM, L = 2", None)
+    assert found["david"] == ("DAViD", "DAViD") and found["david:paper"][0] == "DAViD (paper rule)"
+    assert all(method(name).name == name for name in ALL)
+
+
+def test_stages_name_the_settings_that_matter():
+    assert method("random:2").stages == ("student",)
+    assert method("dm").stages == ("distill", "student")
+    assert set(method("david").stages) == {"distill", "search", "teacher", "student"}
+    assert method("full").stages == ("teacher",)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("dvid", "unknown method 'dvid'; did you mean 'david'? Known are full, random, dm, david"),
+        ("", "unknown method ''. Known are full, random, dm, david"),
+        ("full:3", "unknown method 'full:3'"),
+        ("dm:0", "method 'dm:0': the option of dm is a segment length L, as in 'dm:4'"),
+        ("dm:x", "method 'dm:x': the option of dm is a segment length L"),
+        ("random:-2", "method 'random:-2': the option of random is a segment length L, as in 'random:4'"),
+        ("david:foo", "method 'david:foo': the option of david is a search rule, one of paper, recommended"),
+    ],
+)
+def test_wrong_names(name, message):
+    with pytest.raises(ValueError) as caught:
+        method(name)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["dm:3", "random:3", "dm:16"])
+@pytest.mark.parametrize("start", ["noise", "real"])
+def test_a_length_that_does_not_divide_the_clip(train, name, start):
+    with pytest.raises(ValueError, match=r"frames_per_segment=\d+ does not divide the 8 frames of a clip; choose one"):
+        run(name, train, settings=TINY.replace(distill_start=start))

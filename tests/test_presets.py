@@ -1,0 +1,104 @@
+"""Settings refuse what they do not know, and say which of them a result depends on."""
+
+from dataclasses import FrozenInstanceError, asdict
+
+import pytest
+
+from david.presets import PRESETS, Settings, preset
+
+STAGES = ("distill", "search", "teacher", "student")
+
+
+def test_defaults_are_the_papers():
+    paper = preset("paper")
+    assert paper == Settings()
+    assert (paper.frames, paper.size, paper.stride, paper.width) == (16, 112, 4, 1.0)
+    assert (paper.distill_iterations, paper.distill_lr, paper.distill_momentum) == (5000, 10, 0.95)
+    assert (paper.distill_optimizer, paper.distill_start) == ("sgd", "noise")
+    assert (paper.search_alpha, paper.search_gamma, paper.search_beta) == (0.1, 0.5, 0.02)
+    assert (paper.student_steps, paper.student_lr) == (1000, 0.01)
+    assert paper.with_rule("paper") == paper
+
+
+@pytest.mark.parametrize(
+    ("iterations", "beta", "early"), [(5000, 0.02, 100), (40, 0.1, 4), (10, 0.25, 2), (2, 0.02, 1)]
+)
+def test_early_iterations_of_equation_5(iterations, beta, early):
+    assert Settings(distill_iterations=iterations, search_beta=beta).early_iterations == early
+
+
+def test_rules():
+    recommended = preset("paper").with_rule("recommended")
+    assert (recommended.search_warmup, recommended.search_readout) == (2, "mean")
+    assert recommended.with_rule("paper") == preset("paper")
+    assert preset("demo").with_rule("recommended") == preset("demo")
+    with pytest.raises(ValueError, match="unknown search rule 'best'; known are paper, recommended"):
+        preset("paper").with_rule("best")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_hold_values_of_the_right_type(name):
+    settings = preset(name)
+    assert settings.replace(**asdict(settings)) == settings
+    assert settings.frames % 8 == 0 and settings.size >= 48
+
+
+def test_replace_copies():
+    settings = preset("demo", frames=16)
+    assert settings.frames == 16 and preset("demo").frames == 8
+    assert settings.replace(distill_lr=1).distill_lr == 1  # a whole number will do for a rate
+    with pytest.raises(FrozenInstanceError):
+        settings.frames = 8
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"distil_lr": 1.0}, "unknown setting 'distil_lr'; did you mean 'distill_lr'?"),
+        ({"zzz": 1.0}, "unknown setting 'zzz'; known are frames, size, stride, width, distill_iterations"),
+        ({"frames": "16"}, "setting frames takes int, got '16'"),
+        ({"frames": 16.0}, "setting frames takes int, got 16.0"),
+        ({"frames": True}, "setting frames takes int, got True"),
+        ({"width": None}, "setting width takes float, got None"),
+        ({"distill_start": 0}, "setting distill_start takes str, got 0"),
+    ],
+)
+def test_wrong_settings(change, message):
+    for call in (Settings().replace, lambda **changes: preset("smoke", **changes)):
+        with pytest.raises(ValueError) as caught:
+            call(**change)
+        assert message in str(caught.value)
+
+
+def test_unknown_preset():
+    with pytest.raises(ValueError, match="unknown preset 'demos'; known are smoke, demo, paper"):
+        preset("demos")
+
+
+def test_subset_of_a_stage():
+    settings = Settings()
+    common = {"frames": 16, "size": 112, "stride": 4, "width": 1.0}
+    assert settings.subset() == common
+    rates = {name: value for name, value in settings.subset("student").items() if name not in common}
+    assert rates == {
+        "student_steps": 1000,
+        "student_batch": 256,
+        "student_lr": 0.01,
+        "student_optimizer": "sgd",
+        "student_repeats": 5,
+    }
+    assert settings.subset(*STAGES) == asdict(settings)
+    assert set(settings.subset("distill", "search")) == set(settings.subset("distill")) | set(settings.subset("search"))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_does_not_see_the_settings_of_another(stage):
+    changes = {"distill_lr": 0.5, "search_p": 0.5, "teacher_lr": 0.5, "student_lr": 0.5}
+    del changes[next(name for name in changes if name.startswith(stage))]
+    assert Settings().replace(**changes).subset(stage) == Settings().subset(stage)
+    assert Settings(frames=8).subset(stage) != Settings().subset(stage)
+
+
+def test_recipe():
+    assert preset("paper").recipe("student") == {"steps": 1000, "batch": 256, "lr": 0.01, "optimizer": "sgd"}
+    assert preset("paper").recipe("teacher")["steps"] == 5000

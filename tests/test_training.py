@@ -1,0 +1,142 @@
+"""One trainer for students and teachers: fixed by its seed, by nothing else."""
+
+import pytest
+import torch
+from test_matching import noise_clips
+
+from david.c3d import C3D
+from david.distilled import DistilledSet, RealSet
+from david.presets import preset
+from david.training import embed_clips, load_teacher, train_network, train_on
+
+TINY = preset("smoke", width=0.125, teacher_steps=2, teacher_batch=4, student_steps=2, student_batch=4)
+RECIPE = {"steps": 2, "lr": 0.01, "optimizer": "sgd"}
+
+
+@pytest.fixture(scope="module")
+def train():
+    return noise_clips()
+
+
+@pytest.fixture(scope="module")
+def net():
+    return C3D(2, 8, 48, 0.125)
+
+
+def draw(random):
+    """Two clips of noise a class."""
+    return torch.randn(4, 8, 3, 48, 48, generator=random), torch.tensor([0, 1, 0, 1])
+
+
+def weights(net):
+    return torch.cat([weight.detach().flatten() for weight in net.parameters()])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_same_seed_same_weights_whatever_came_before(net, optimizer):
+    found = []
+    for before, seed in [(1, 0), (2, 0), (2, 1)]:
+        torch.manual_seed(before)
+        found.append(weights(train_network(net, draw, **RECIPE | {"optimizer": optimizer}, seed=seed)))
+    assert torch.equal(found[0], found[1])
+    assert not torch.allclose(found[0], found[2])
+
+
+def test_the_global_generator_is_given_back_untouched(net):
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    train_network(net, draw, **RECIPE, seed=0)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_dropout_is_on_while_training_and_off_after(net):
+    modes = []
+    net.dropout.register_forward_hook(lambda layer, *_: modes.append(layer.training))
+    assert not train_network(net, draw, **RECIPE, seed=0).training
+    assert modes == [True, True]
+
+
+@pytest.mark.parametrize(("steps", "rates"), [(1, [1.0]), (4, [1, 1, 0.1, 0.1]), (5, [1, 1, 0.1, 0.1, 0.1])])
+def test_sgd_is_the_recipe_of_vdsd(net, monkeypatch, steps, rates):
+    groups = []
+    step = torch.optim.SGD.step
+    monkeypatch.setattr(torch.optim.SGD, "step", lambda self: groups.append(dict(self.param_groups[0])) or step(self))
+    train_network(net, draw, **RECIPE | {"steps": steps}, seed=0)
+    assert [group["lr"] for group in groups] == pytest.approx([0.01 * rate for rate in rates])
+    assert {(group["momentum"], group["weight_decay"]) for group in groups} == {(0.9, 5e-4)}
+
+
+def test_adam_follows_one_cycle(net, monkeypatch):
+    rates = []
+    step = torch.optim.Adam.step
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: rates.append(self.param_groups[0]["lr"]) or step(self))
+    train_network(net, draw, steps=8, lr=0.01, optimizer="adam", seed=0)
+    peak = max(range(8), key=rates.__getitem__)
+    assert 0 < peak < 7 and rates[peak] == pytest.approx(0.01, rel=0.1)
+    assert rates[: peak + 1] == sorted(rates[: peak + 1]) and rates[peak:] == sorted(rates[peak:], reverse=True)
+
+
+def test_an_infinite_loss_is_an_error(net):
+    def broken(random):
+        clips, labels = draw(random)
+        return clips * torch.nan, labels
+
+    with pytest.raises(FloatingPointError, match=r"teacher: the loss is nan after 2 steps; lower the learning rate"):
+        train_network(net, broken, **RECIPE, seed=0, desc="teacher")
+
+
+def test_unknown_optimizer(net):
+    with pytest.raises(ValueError, match="unknown optimizer 'lion'; choose 'sgd' or 'adam'"):
+        train_network(net, draw, steps=1, lr=0.1, optimizer="lion", seed=0)
+
+
+def test_embeds_every_clip_in_order(train):
+    net = C3D(3, 8, 48, 0.125).eval()
+    expected = torch.cat([net.embed(train.batch([i])) for i in range(len(train))]).detach()
+    torch.testing.assert_close(embed_clips(net, train, batch=3), expected)
+
+
+def test_a_stage_has_its_own_recipe(train, monkeypatch):
+    asked = []
+    monkeypatch.setattr("david.training.train_network", lambda net, draw, **recipe: asked.append((net, draw, recipe)))
+    settings = TINY.replace(teacher_steps=7, teacher_lr=0.5, teacher_optimizer="sgd", student_batch=3, frames=16)
+    for stage in ("teacher", "student"):
+        train_on(RealSet(train), stage=stage, seed=9, settings=settings)
+    (net, teacher_draw, teacher), (_, student_draw, student) = asked
+    assert teacher == {"steps": 7, "lr": 0.5, "optimizer": "sgd", "seed": 9, "desc": "teacher"}
+    assert student == {"steps": 2, "lr": TINY.student_lr, "optimizer": "adam", "seed": 9, "desc": "student"}
+    random = torch.Generator().manual_seed(0)
+    assert [len(draw(random)[1]) for draw in (teacher_draw, student_draw)] == [4, 3]
+    assert net.embed_dim == C3D(3, 16, 48, 0.125).embed_dim and net.classifier.out_features == 3
+
+
+def test_the_teacher_is_trained_once_and_read_back(train, monkeypatch, tmp_path):
+    first = load_teacher(train, settings=TINY, folder=tmp_path)
+    assert torch.equal(weights(first), weights(load_teacher(train, settings=TINY)))
+    (path,) = tmp_path.iterdir()
+    assert path.name.startswith("teacher-") and path.suffix == ".safetensors"
+
+    trained = []
+    monkeypatch.setattr("david.training.train_on", lambda *args, **kwargs: trained.append(kwargs) or first)
+    again = load_teacher(train, settings=TINY.replace(student_steps=9, distill_lr=1.0), folder=tmp_path)
+    assert not trained and not again.training and torch.equal(weights(again), weights(first))
+    torch.testing.assert_close(embed_clips(again, train), embed_clips(first, train), rtol=0, atol=0)
+    for changes in ({"teacher_seed": 1}, {"teacher_lr": 0.5}, {"width": 0.25}):
+        load_teacher(train, settings=TINY.replace(**changes), folder=tmp_path)
+    load_teacher(noise_clips(seed=1).subset(range(6)), settings=TINY, folder=tmp_path)
+    assert [kwargs["stage"] for kwargs in trained] == ["teacher"] * 4
+    assert [kwargs["seed"] for kwargs in trained] == [1, 0, 0, 0]
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_student_learns_a_separable_set(optimizer):
+    videos = torch.randn(2, 1, 8, 3, 48, 48, generator=torch.Generator().manual_seed(0)) / 4
+    videos += torch.tensor([1.5, -1.5]).view(2, 1, 1, 1, 1, 1)  # bright and dark
+    distilled = DistilledSet(videos, torch.tensor([8, 2]), ["bright", "dark"])
+    settings = TINY.replace(student_optimizer=optimizer, student_lr=0.01, student_steps=30, student_batch=6)
+    student = train_on(distilled, stage="student", seed=0, settings=settings)
+    clips, labels = distilled.batch(torch.Generator().manual_seed(1), 10)
+    logits = student(clips)
+    assert (logits.argmax(1) == labels).all()
+    assert torch.nn.functional.cross_entropy(logits, labels) < 0.35  # a half of ln 2, chance
