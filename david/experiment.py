@@ -61,7 +61,8 @@ class Experiment:
 
     def identity(self, method: str, *, ipc: int, seed: int) -> dict:
         """The fields of a record's key: what decides a result. Full data has no IPC and no distillation seed: 0."""
-        stages = find_method(method).stages
+        found = find_method(method)
+        settings = self.settings.with_rule(found.rule) if found.rule else self.settings
         return {
             "format": FORMAT,
             "dataset": self.name,
@@ -69,7 +70,7 @@ class Experiment:
             "method": method,
             "ipc": 0 if method == "full" else ipc,
             "seed": 0 if method == "full" else seed,
-            "settings": self.settings.subset(*stages)
+            "settings": settings.subset(*found.stages)
             | ({"student_repeats": self.settings.student_repeats} if method == "full" else {}),
         }
 

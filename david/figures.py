@@ -96,7 +96,7 @@ def animation(videos, columns: int = 6, zoom: int = 2, milliseconds: int = 120, 
 
 def partition_diagram(frames: int, lengths: list[int]) -> plt.Figure:
     """Eq. 4 drawn: for each L, the segments cut from F numbered frames and the clips they become."""
-    figure, axes = plt.subplots(1, len(lengths), figsize=(2.6 * len(lengths), 3.2), sharey=True)
+    figure, axes = plt.subplots(1, len(lengths), figsize=(2.1 * len(lengths), 2.4), sharey=True)
     palette = plt.get_cmap("cividis")
     for axis, length in zip(np.atleast_1d(axes), lengths, strict=True):
         n = num_segments(frames, length)
@@ -106,7 +106,7 @@ def partition_diagram(frames: int, lengths: list[int]) -> plt.Figure:
                 shade = palette(frame / (frames - 1))
                 axis.add_patch(Rectangle((column, row), 0.94, 0.86, color=shade))
                 ink = "black" if frame > frames / 2 else "white"
-                axis.text(column + 0.47, row + 0.43, frame + 1, ha="center", va="center", color=ink, fontsize=8)
+                axis.text(column + 0.47, row + 0.43, frame + 1, ha="center", va="center", color=ink, fontsize=7)
         axis.set_title(f"L = {length}: {n} clip{'s' * (n > 1)}", fontsize=10)
         axis.set_xlim(0, frames)
         axis.set_ylim(frames, -0.2)
@@ -138,7 +138,7 @@ def policies(policies: np.ndarray, classes: list[str], actions, kind: dict[str, 
     for label in sorted(set(kind.values())) if kind else []:
         axis.scatter([], [], color=COLOURS[label], label=f"{label} classes")
     if kind:
-        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     return figure
 
 
@@ -160,10 +160,10 @@ def accuracies(tables: dict, titles: dict[str, str], chance: float) -> plt.Figur
     names = [titles[m] + (f"\nIPC {i}" if i and ipcs > 1 else "") for m, i in zip(table["method"], table["ipc"])]
     axis.set_xticks(range(len(table)), names, rotation=30, ha="right")
     axis.axhline(100 * chance, color="black", linewidth=0.8, linestyle=":")
-    axis.annotate("chance", (1, 100 * chance), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+    axis.annotate("chance", (1, 100 * chance), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
     axis.set_ylabel("top-1 accuracy, %")
     if len(tables) > 1:
-        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(tables))
     return figure
 
 

@@ -3,7 +3,7 @@
 import difflib
 from dataclasses import asdict, dataclass, fields, replace
 
-# The Q-learning rule: the paper's own, and the one that our measurements favour (notebook 01, deviations page).
+# The Q-learning rule: the paper's own, and the one that our measurements favour (notebook 03).
 RULES = {
     "paper": {"search_warmup": 0, "search_readout": "q", "search_reward": "paper"},
     "recommended": {"search_warmup": 2, "search_readout": "mean", "search_reward": "paper"},

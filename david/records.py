@@ -150,27 +150,32 @@ def paper_value(row: str | None, dataset: str, ipc: int) -> str:
     return "" if found.empty else f"{found['mean'].iloc[0]} ± {found['std'].iloc[0]}"
 
 
-def published_table(records: Iterable[dict], titles: dict[str, tuple[str, str | None]], beside: str) -> pd.DataFrame:
-    """A table as the book prints it: the paper's number for the dataset ``beside``, then ours.
+def published_table(records: Iterable[dict], titles: dict[str, tuple[str, str | None]], beside: str | None = None):
+    """A table as the book prints it: the paper's number for the dataset ``beside``, if one is named, then ours.
 
     Args:
         records: of one dataset.
         titles: method name -> (title, row of the paper or None).
         beside: the paper's dataset to show; its numbers are for that dataset only, not for ours.
+
+    Returns:
+        pandas.DataFrame of strings, indexed by method title.
     """
-    rows = []
+    rows = {}
     for row in summary(records).itertuples():
         title, paper = titles[row.method]
-        rows.append(
-            {
-                "method": title,
-                "IPC": row.ipc or "all",
-                f"paper, {beside}, %": paper_value(paper, beside, row.ipc),
-                f"ours, {row.dataset}, %": f"{100 * row.mean:.1f} ± {100 * row.std:.1f}",
-                "n": f"{row.seeds} × {row.students}",
-                "clips / class": f"{row.clips:.1f}",
-                "stored MiB": f"{row.stored_bytes / 2**20:.2f}",
-                "seconds": f"{row.seconds:.0f}",
-            }
-        )
-    return pd.DataFrame(rows).set_index("method")
+        cells = {"IPC": row.ipc or "all"}
+        if beside is not None:
+            cells[f"paper, {beside}, %"] = paper_value(paper, beside, row.ipc)
+        rows[title, row.ipc] = cells | {
+            f"ours, {row.dataset}, %": f"{100 * row.mean:.1f} ± {100 * row.std:.1f}",
+            "n": f"{row.seeds} × {row.students}",
+            "clips / class": f"{row.clips:.1f}",
+            "stored MiB": f"{row.stored_bytes / 2**20:.2f}",
+            "seconds": f"{row.seconds:.0f}",
+        }
+        # Numbers do not break over lines in a narrow page.
+        rows[title, row.ipc] = {k: str(v).replace(" ", "\u00a0") for k, v in rows[title, row.ipc].items()}
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index = pd.Index([title for title, _ in rows])
+    return table.rename_axis("method", axis=1)

@@ -77,7 +77,7 @@ def test_one_failing_notebook_of_two(tmp_path, monkeypatch, capsys):
     assert len(source.cells) == 3 and not source.cells[2].outputs
 
 
-@pytest.mark.parametrize(("only", "pages"), [(None, ["one.ipynb", "two.ipynb"]), ("w", ["two.ipynb"]), ("3", [])])
+@pytest.mark.parametrize(("only", "pages"), [(None, ["one.ipynb", "two.ipynb"]), ("w", ["two.ipynb"])])
 def test_main_runs_the_chosen_pages_then_builds(tmp_path, monkeypatch, capsys, only, pages):
     for name in ("DAVID_PROGRESS", "PYDEVD_DISABLE_FILE_VALIDATION"):
         monkeypatch.setenv(name, "1")

@@ -84,7 +84,7 @@ def test_david_searches_with_the_rule_of_its_name(train):
         search, settings = distilled.info["search"], distilled.info["settings"]
         assert (settings["search_warmup"], settings["search_readout"]) == (warmup, readout)
         assert len(search["episodes"]) == 5
-        assert search["actions"] == (1, 2, 4, 8) and set(distilled.policy.tolist()) <= {1, 2, 4, 8}
+        assert search["actions"] == [1, 2, 4, 8] and set(distilled.policy.tolist()) <= {1, 2, 4, 8}
     tried = [episode["frames_per_segment"] for episode in recommended.info["search"]["episodes"]]
     assert tried == [[length] * 3 for length in (1, 2, 4, 8, 1)]
     assert plain.info["seed"] == 0 and plain.info["ipc"] == 1

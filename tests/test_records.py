@@ -5,7 +5,17 @@ import json
 import pytest
 import torch
 
-from david.records import FORMAT, IDENTITY, Store, made_on, record_key, summary
+from david.records import (
+    FORMAT,
+    IDENTITY,
+    Store,
+    made_on,
+    paper_tables,
+    paper_value,
+    published_table,
+    record_key,
+    summary,
+)
 
 IDENTITY_OF = {
     "dataset": "motions",
@@ -155,6 +165,49 @@ def test_summary_of_some_classes_averages_over_classes():
         assert summary([record], classes)["mean"].tolist() == [pytest.approx(mean)]
     with pytest.raises(ValueError, match="'c' is not in list"):
         summary([record], ["c"])
+
+
+def test_the_papers_numbers():
+    assert paper_value("DAViD", "TR-UCF", 1) == "26.6 ± 0.8"
+    assert paper_value("VDSD", "K400", 5) == "11.5 ± 0.5"
+    assert paper_value("Full DS", "HMDB51", 0) == "28.59 ± 0.69"  # has no IPC
+    assert (
+        paper_value("DAViD", "TR-UCF", 10) == paper_value("DAViD", "motions", 1) == paper_value(None, "K400", 1) == ""
+    )
+    table = paper_tables()
+    assert not table.duplicated(["table", "row", "dataset", "ipc"]).any()
+    assert set(table.loc[table["ipc"].isna(), "row"]) == {"Full DS"}
+
+
+def test_published_table_by_hand():
+    records = [
+        a_record(method="full", ipc=0, stored_bytes=2**21, seconds={"evaluate": 9.4}),
+        a_record(method="dm:4"),
+        a_record(((0.0, 1.0), (0.25, 0.25)), seed=1),
+    ]
+    titles = {"full": ("Full data", "Full DS"), "dm:4": ("DM, L = 4", None)}
+    assert published_table(records, titles, beside="UCF101").reset_index().to_dict("records") == [
+        {
+            "method": "Full data",
+            "IPC": "all",
+            "paper, UCF101, %": "25.83 ± 0.0",
+            "ours, motions, %": "62.5 ± 17.7",
+            "n": "1 × 2",
+            "clips / class": "3.0",
+            "stored MiB": "2.00",
+            "seconds": "9",
+        },
+        {
+            "method": "DM, L = 4",
+            "IPC": 1,
+            "paper, UCF101, %": "",
+            "ours, motions, %": "43.8 ± 26.5",
+            "n": "2 × 2",
+            "clips / class": "3.0",
+            "stored MiB": "0.00",
+            "seconds": "7",
+        },
+    ]
 
 
 def test_made_on_tells_no_host_and_no_path():

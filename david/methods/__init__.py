@@ -18,7 +18,8 @@ class Method:
         title: how tables print it.
         paper: the row of the paper's tables that it reproduces, or None.
         distill: the function, options bound.
-        stages: the settings it depends on beside those of the evaluation.
+        stages: the prefixes of the settings it depends on, beside the common ones.
+        rule: the search rule that replaces the settings' own, or None.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Method:
     paper: str | None
     distill: Callable
     stages: tuple[str, ...]
+    rule: str | None = None
 
 
 def method(name: str) -> Method:
@@ -54,7 +56,8 @@ def method(name: str) -> Method:
         if not option:
             return Method(name, "DAViD", "DAViD", david.distill, stages)
         if option in RULES:
-            return Method(name, f"DAViD ({option} rule)", "DAViD", partial(david.distill, rule=option), stages)
+            bound = partial(david.distill, rule=option)
+            return Method(name, f"DAViD ({option} rule)", "DAViD", bound, stages, option)
         raise ValueError(f"method {name!r}: the option of david is a search rule, one of {', '.join(RULES)}")
     known = ("full", "random", "dm", "david")
     near = difflib.get_close_matches(base, known, 1)

@@ -28,6 +28,6 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None, rule: str |
     reward = TeacherReward(teacher, train, settings.search_reward)
     journal = None if work is None else work / "search.json"
     found = learn_policy(train, reward, ipc=ipc, seed=seed, settings=settings, journal=journal)
-    search = {"actions": found.actions, "episodes": found.episodes}
+    search = {"actions": list(found.actions), "episodes": found.episodes}
     info = {"method": "david", "search": search}
     return synthesize(train, found.policy, ipc=ipc, seed=seed, settings=settings, work=work, info=info)
