@@ -68,7 +68,10 @@ def atomic(path: str | Path) -> Iterator[Path]:
     make_folder(path.parent)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        part.touch()
+        mode = part.stat().st_mode  # the user's umask; libraries that make the file anew may leave it private
         yield part
+        part.chmod(mode)
         with open(part, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(part, path)

@@ -86,6 +86,12 @@ def test_a_dm_record_does_not_depend_on_the_search(experiment):
     assert "distill_lr" in record["settings"] and "distill_lr" not in experiment.run("random")["settings"]
 
 
+def test_a_record_names_the_rule_that_was_applied(experiment):
+    rules = {name: experiment.identity(name, ipc=1, seed=0)["settings"] for name in ("david", "david:paper")}
+    assert [rules[name]["search_warmup"] for name in rules] == [SETTINGS.search_warmup, 0]
+    assert [rules[name]["search_readout"] for name in rules] == ["mean", "q"]
+
+
 def test_a_record_is_read_back(experiment, monkeypatch):
     written = {path: path.stat().st_mtime_ns for path in experiment.store.folder.rglob("*") if path.is_file()}
     again = Experiment("ucf101", SETTINGS, experiment.store, root=experiment.root)
@@ -116,8 +122,10 @@ def test_one_seed_one_record(experiment, root, tmp_path):
     other = Experiment("ucf101", SETTINGS, Store(tmp_path), root=root, device="cpu")
     assert other.table(METHODS, seeds=[0]) == other.table(METHODS, seeds=[0])  # made, then read back
     assert lasting(tmp_path) == lasting(experiment.store.folder)
-    videos = [other.distilled(other.run("random", seed=seed)).videos for seed in (0, 1, 2)]
-    assert not (torch.equal(videos[0], videos[1]) and torch.equal(videos[0], videos[2]))
+    records = [other.run("random", seed=seed) for seed in (0, 1, 2)]
+    assert len({student["seed"] for record in records for student in record["students"]}) == 6
+    videos = [other.distilled(record).videos for record in records]
+    assert any(not torch.equal(videos[0], others) for others in videos[1:])
 
 
 def test_full_data_has_one_record_whatever_ipc_and_seed_are_asked_for(root, tmp_path):
