@@ -78,6 +78,7 @@ def test_round_trip(distilled, tmp_path):
     assert (loaded.classes, loaded.info) == (distilled.classes, distilled.info)
     assert torch.equal(loaded.batch(rng(), 9)[0], distilled.batch(rng(), 9)[0])
     assert [p.name for p in path.parent.iterdir()] == ["set.safetensors"]
+    assert DistilledSet.load(path).device.type == "cpu" and DistilledSet.load(path, "meta").device.type == "meta"
 
 
 def test_save_takes_videos_that_need_a_gradient_or_are_not_contiguous(distilled, tmp_path):
