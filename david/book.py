@@ -78,6 +78,8 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ |= {"DAVID_PROGRESS": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     plan = load_plan(root, options.preset)
     chosen = [page for page in plan if not options.only or options.only in page["output"]]
+    if not chosen:
+        parser.error(f"--only {options.only} matches no output of preset {options.preset}")
     failures = []
     for number, page in enumerate(chosen, 1):
         print(f"[{number}/{len(chosen)}] {page['output']} ... ", end="", flush=True)

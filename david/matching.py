@@ -169,7 +169,8 @@ class Distiller:
         return {name: value.cpu().contiguous() for name, value in state.items()}
 
     def _identity(self) -> str:
-        return str(derive(self.seed, str(self.settings.subset("distill")), str(self.policy.tolist()), *self.counts))
+        settings = str(self.settings.subset("distill"))
+        return str(derive(self.seed, self.train.fingerprint, settings, str(self.policy.tolist()), *self.counts))
 
     def _save(self, path: Path) -> None:
         with atomic(path) as temporary:

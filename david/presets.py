@@ -66,6 +66,7 @@ class Settings:
             expected = (int, float) if types[name] is float else types[name]
             if not isinstance(value, expected) or isinstance(value, bool):
                 raise ValueError(f"setting {name} takes {types[name].__name__}, got {value!r}")
+            changes[name] = types[name](value)  # 10 and 10.0 are one setting, with one key
         return replace(self, **changes)
 
     def with_rule(self, rule: str) -> "Settings":

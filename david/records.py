@@ -100,6 +100,7 @@ def summary(records: Iterable[dict], classes: Iterable[str] | None = None) -> pd
     Returns:
         columns dataset, method, ipc, mean, std (fractions of 1), seeds, students, stored_bytes, clips, seconds.
     """
+    classes = None if classes is None else list(classes)
     groups: dict[tuple, list[dict]] = {}
     for record in records:
         groups.setdefault((record["dataset"], record["method"], record["ipc"]), []).append(record)

@@ -49,6 +49,10 @@ def learn_policy(
         settings: its ``search_`` and ``distill_`` fields.
         journal: JSON file that receives every finished episode; a search that was interrupted continues from it,
             replaying the recorded rewards.
+
+    Raises:
+        ValueError: the journal is that of another search.
+        FloatingPointError: the videos of an episode diverged.
     """
     actions = action_set(settings.frames)
     lengths = torch.tensor(actions)
@@ -57,7 +61,13 @@ def learn_policy(
         p=settings.search_p, warmup=settings.search_warmup, readout=settings.search_readout,
         generator=generator(seed, "q-learning"),
     )  # fmt: skip
-    episodes = read_json(journal) if journal is not None and journal.exists() else []
+    identity = derive(seed, train.fingerprint, str(settings.subset("distill", "search", "teacher")), ipc)
+    episodes = []
+    if journal is not None and journal.exists():
+        kept = read_json(journal)
+        if kept["identity"] != identity:
+            raise ValueError(f"{journal} is the journal of another search; delete it to start over")
+        episodes = kept["episodes"]
     for t in track(range(settings.search_episodes), desc="search", unit="episode"):
         chosen = learner.act()
         if t == len(episodes):
@@ -65,7 +75,7 @@ def learn_policy(
             stream = derive(seed, "episode", t // len(actions) if warming else t)
             episodes.append(_episode(train, reward, lengths[chosen], ipc=ipc, seed=stream, settings=settings))
             if journal is not None:
-                write_json(journal, episodes)
+                write_json(journal, {"identity": identity, "episodes": episodes})
         learner.update(chosen, torch.tensor(episodes[t]["reward"]))
     return SearchResult(lengths[learner.policy()], actions, episodes, learner.mean_reward())
 
@@ -77,6 +87,8 @@ def _episode(train, reward: TeacherReward, policy: torch.Tensor, *, ipc, seed, s
     for _ in range(settings.early_iterations):
         distiller.step()
     distance = reward.distance(distiller.videos, policy)
+    if not torch.isfinite(distance).all():
+        raise FloatingPointError("the synthetic videos diverged within an episode; lower distill_lr")
     return {
         "frames_per_segment": policy.tolist(),
         "start": start.tolist(),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 
@@ -33,9 +34,11 @@ def train_network(
         seed: fixes initial weights, batches and dropout.
 
     Raises:
-        ValueError: unknown optimiser.
+        ValueError: unknown optimiser, or no steps.
         FloatingPointError: the loss became NaN or infinite.
     """
+    if steps < 1:
+        raise ValueError(f"{desc}: training takes at least 1 step, got {steps}")
     device = next(net.parameters()).device
     net.reset(generator(seed, "weights", device=device)).train()
     if optimizer == "sgd":
@@ -96,5 +99,8 @@ def load_teacher(train: Clips, *, settings: Settings, folder: Path | None = None
             save_file({k: v.cpu().contiguous() for k, v in net.state_dict().items()}, temporary)
         return net
     net = C3D(len(train.classes), settings.frames, settings.size, settings.width)
-    net.load_state_dict(load_file(path))
+    try:
+        net.load_state_dict(load_file(path))
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole teacher ({error}); delete it to train one anew") from error
     return net.to(train.device).eval()

@@ -107,14 +107,16 @@ def test_an_interrupted_search_goes_on_where_it_was(train, made, tmp_path, after
     journal = tmp_path / "search.json"
     with pytest.raises(KeyboardInterrupt):
         search(train, KnownReward(raise_at=after), journal=journal, **changes)
-    assert len(read_json(journal) if journal.exists() else []) == after
+    assert len(read_json(journal)["episodes"] if journal.exists() else []) == after
     made.clear()
     resumed = search(train, KnownReward(), journal=journal, **changes)
     assert len(made) == 10 - after
-    assert resumed.episodes == whole.episodes == read_json(journal)
+    assert resumed.episodes == whole.episodes == read_json(journal)["episodes"]
     assert torch.equal(resumed.policy, whole.policy) and torch.equal(resumed.mean_reward, whole.mean_reward)
     made.clear()
     assert search(train, KnownReward(), journal=journal, **changes).episodes == whole.episodes and not made
+    with pytest.raises(ValueError, match=r"search\.json is the journal of another search"):
+        search(train, KnownReward(), seed=1, journal=journal, **changes)
 
 
 def test_episodes_of_one_warm_up_round_share_their_noise(train):
