@@ -12,7 +12,7 @@ _HOMES = {
     "open_clips": "clips", "DistilledSet": "distilled", "RealSet": "distilled", "TeacherReward": "reward",
     "Distiller": "matching", "learn_policy": "search", "accuracy": "evaluate",
     "train_on": "training", "load_teacher": "training", "method": "methods", "Store": "records", "summary": "records",
-    "Experiment": "experiment",
+    "Experiment": "experiment", "check_parameters": "parameters",
 }  # fmt: skip
 __all__ = sorted(_HOMES)
 
