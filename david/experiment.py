@@ -31,20 +31,21 @@ class Experiment:
         settings: all settings.
         store: where records are read and written.
         root: the dataset's folder; None for "motions", or to work from records alone.
+        options: options of the dataset's reader, e.g. {"split": 2, "flip": False}.
         device: where to compute; a CUDA device if there is one.
     """
 
-    def __init__(self, dataset: str, settings: Settings, store: Store, *, root=None, device=None):
+    def __init__(self, dataset: str, settings: Settings, store: Store, *, root=None, options=None, device=None):
         check_name(dataset)
         self.name, self.settings, self.store = dataset, settings, store
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.at_hand = root is not None or dataset == "motions"
-        self.root = root
+        self.root, self.options = root, options or {}
 
     @cached_property
     def dataset(self):
         """The dataset's listing: classes, train and test videos."""
-        return load(self.name, self.root)
+        return load(self.name, self.root, **self.options)
 
     def _clips(self, split: str) -> Clips:
         s = self.settings

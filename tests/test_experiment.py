@@ -92,6 +92,15 @@ def test_a_record_names_the_rule_that_was_applied(experiment):
     assert [rules[name]["search_readout"] for name in rules] == ["mean", "q"]
 
 
+def test_options_reach_the_reader(root, tmp_path):
+    plain, unflipped = (
+        Experiment("ucf101", SETTINGS, Store(tmp_path), root=root, options=options)
+        for options in (None, {"flip": False})
+    )
+    assert plain.train.flip and not unflipped.train.flip
+    assert plain.identity("dm", ipc=1, seed=0) != unflipped.identity("dm", ipc=1, seed=0)
+
+
 def test_a_record_is_read_back(experiment, monkeypatch):
     written = {path: path.stat().st_mtime_ns for path in experiment.store.folder.rglob("*") if path.is_file()}
     again = Experiment("ucf101", SETTINGS, experiment.store, root=experiment.root)
