@@ -16,7 +16,9 @@ from david.files import atomic
 
 
 def load_plan(root: Path, preset: str) -> list[dict]:
-    """What to run, in order: ``book/params/<preset>.yml``, a list of {notebook, output, parameters}.
+    """What to run, in order: ``book/params/<preset>.yml``, a list of {notebook, output, title, parameters}.
+
+    An entry {published_pages_of: other} stands for the pages of another preset that read published records.
 
     Raises:
         FileNotFoundError: no such preset, or no such notebook.
@@ -26,7 +28,11 @@ def load_plan(root: Path, preset: str) -> list[dict]:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yml")))
         raise FileNotFoundError(f"no parameter file {path}; known presets are {known}")
-    plan = yaml.safe_load(path.read_text())
+    plan = []
+    for page in yaml.safe_load(path.read_text()):
+        other = page.get("published_pages_of")
+        pages = load_plan(root, other) if other else [page]
+        plan += [p for p in pages if not other or (p.get("parameters") or {}).get("published")]
     for page in plan:
         source = root / "notebooks" / page["notebook"]
         if not source.is_file():

@@ -37,7 +37,8 @@ class C3D(nn.Module):
         blocks = []
         for inputs, outputs, pool in zip(channels[:-1], channels[1:], pools, strict=True):
             conv = nn.Conv3d(inputs, outputs, (3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3))
-            blocks += [conv, nn.ReLU(inplace=True), nn.MaxPool3d(pool)]
+            # ReLU and maximum commute exactly, gradients included; after the pool there is a quarter or less to do.
+            blocks += [conv, nn.MaxPool3d(pool), nn.ReLU(inplace=True)]
             size = math.ceil(size / 2) // 2
         self.trunk = nn.Sequential(*blocks)
         self.dropout = nn.Dropout(0.5)

@@ -67,7 +67,8 @@ class Clips:
     videos: uint8 (S, F, H, W, 3), 0-255, a memory map or a tensor. rows: int64 (N,); clip i is
     `videos[rows[i]]`, so that a subset shares its parent's videos. labels: int64 (N,), indices into
     `classes`. groups, names: str (N,). flip: whether a mirrored clip keeps its label. fingerprint: stands
-    for the clips and how they were sampled, the same on every machine.
+    for the clips and how they were sampled, the same on every machine. paths: str (N,), the video files, which
+    may lie elsewhere on another machine; None for clips made in memory.
     """
 
     videos: np.ndarray | torch.Tensor
@@ -78,6 +79,7 @@ class Clips:
     names: np.ndarray
     flip: bool
     fingerprint: str
+    paths: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -110,6 +112,7 @@ class Clips:
             groups=self.groups[chosen],
             names=self.names[chosen],
             fingerprint=digest(self.fingerprint, rows.tolist()),
+            paths=None if self.paths is None else self.paths[chosen],
         )
 
     def by_class(self) -> list[np.ndarray]:
@@ -213,6 +216,7 @@ def open_clips(
         names=np.array(names),
         flip=dataset.flip,
         fingerprint=digest(dataset.fingerprint, split, sampling, names),
+        paths=np.array([str(videos[row].path) for row in kept]),
     )
 
 

@@ -71,6 +71,27 @@ def decode_clip(
 
     DecodeError where the file is absent, empty, not a video, damaged, or has fewer frames than it says.
     """
+    reader, codec = open_whole(path)
+    n = len(reader)
+    clip = read_frames(reader, path, frame_indices(n, frames, stride, start), codec)
+    return resize_and_crop(clip, size), n
+
+
+def decode_frames(path: str | Path, size: int, most: int = 256) -> np.ndarray:
+    """The whole video `path`: uint8 (min(n, most), size, size, 3) RGB, in order.
+
+    Of a video of more than `most` frames, the middle frame of each of `most` equal parts: that bounds memory, as
+    this many frames are held at their source's size. DecodeError as `decode_clip`.
+    """
+    reader, codec = open_whole(path)
+    n = len(reader)
+    count = min(n, most)
+    middles = (2 * np.arange(count, dtype=np.int64) + 1) * n // (2 * count)  # every frame if count = n
+    return resize_and_crop(read_frames(reader, path, middles, codec), size)
+
+
+def open_whole(path: str | Path):
+    """(fresh decord reader, codec) of a video that has all the frames that its header promises, or a DecodeError."""
     codec, promised = probe(path)
     with decoding(path):
         reader = open_reader(path)
@@ -79,8 +100,7 @@ def decode_clip(
         raise DecodeError(path, "no frames")
     if n < promised:
         raise DecodeError(path, f"truncated: {n} frames where the header promises {promised} or more")
-    clip = read_frames(reader, path, frame_indices(n, frames, stride, start), codec)
-    return resize_and_crop(clip, size), n
+    return reader, codec
 
 
 def probe(path: str | Path) -> tuple[str, int]:

@@ -1,8 +1,9 @@
-"""The product: a distilled set that is saved without pickle and gives training clips."""
+"""The product: distilled sets, which are saved without pickle and give training clips."""
 
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -12,8 +13,6 @@ from david.clips import MEAN, STD, Clips
 from david.files import atomic
 from david.temporal import num_segments
 
-FORMAT = "david-distilled-set/1"
-
 
 def balanced_labels(num_classes: int, size: int, random: torch.Generator) -> torch.Tensor:
     """``size`` labels in which every class appears equally often, up to one, int64 (size,)."""
@@ -21,65 +20,36 @@ def balanced_labels(num_classes: int, size: int, random: torch.Generator) -> tor
     return torch.cat([torch.randperm(num_classes, generator=random) for _ in range(rounds)])[:size]
 
 
-@dataclass
-class DistilledSet:
-    """A few stored videos a class, and the temporal resolution at which each class's videos are cut (Eq. 4).
+class StoredSet:
+    """What distilled sets have in common: batches of their training clips, and their file.
+
+    A subclass is a dataclass with the fields ``classes`` and ``info`` and has ``policy``, ``clips_per_class``
+    and ``clips``, as ``DistilledSet`` describes them.
 
     Attributes:
-        videos: float32 (M, I, F, 3, H, W), normalised by MEAN and STD.
-        policy: int64 (M,), L of each class; each stored video becomes F / L training clips.
-        classes: M class names.
-        info: free JSON about its making: method, settings, seed, versions.
+        format: name and version of the file's format.
+        stored: the fields that are tensors of the file.
     """
 
-    videos: torch.Tensor
-    policy: torch.Tensor
-    classes: list[str]
-    info: dict = field(default_factory=dict)
-
-    def __post_init__(self):
-        if len(self.videos) != len(self.classes) or len(self.policy) != len(self.classes):
-            raise ValueError(
-                f"{len(self.videos)} classes of videos, {len(self.policy)} of policy and {len(self.classes)} names"
-            )
-        for frames_per_segment in set(self.policy.tolist()):
-            num_segments(self.frames, frames_per_segment)
+    format: ClassVar[str]
+    stored: ClassVar[tuple[str, ...]]
 
     @property
-    def frames(self) -> int:
-        return self.videos.shape[2]
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What is stored, by name."""
+        return {name: getattr(self, name) for name in self.stored}
 
     @property
     def device(self) -> torch.device:
-        return self.videos.device
-
-    @property
-    def ipc(self) -> int:
-        return self.videos.shape[1]
-
-    @property
-    def clips_per_class(self) -> torch.Tensor:
-        """Training clips of each class: IPC * F / L, int64 (M,)."""
-        return self.ipc * (self.frames // self.policy)
+        return getattr(self, self.stored[0]).device
 
     @property
     def stored_bytes(self) -> int:
         """Bytes of the stored tensors: the budget to report beside IPC."""
-        return self.videos.numel() * self.videos.element_size()
-
-    def clips(self, labels: torch.Tensor, picks: torch.Tensor) -> torch.Tensor:
-        """Training clips by number: clip ``picks[b]`` of class ``labels[b]``, float (B, F, 3, H, W).
-
-        The clips of a class are numbered as ``temporal.partition`` lays them out: segment by segment, video by video.
-        """
-        lengths = self.policy[labels]
-        repeats = self.frames // lengths
-        video, segment = picks // repeats, picks % repeats
-        frame = (segment * lengths)[:, None] + torch.arange(self.frames) // repeats[:, None]
-        return self.videos[labels[:, None], video[:, None], frame]
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
 
     def batch(self, generator: torch.Generator, size: int, natural: bool = False):
-        """Training clips, already partitioned.
+        """Training clips, as a student gets them.
 
         Args:
             generator: CPU generator.
@@ -101,7 +71,7 @@ class DistilledSet:
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file whose header carries everything else as JSON; renamed into place when whole."""
         header = {
-            "format": FORMAT,
+            "format": self.format,
             "classes": self.classes,
             "frames_per_segment": self.policy.tolist(),
             "mean": MEAN,
@@ -109,32 +79,93 @@ class DistilledSet:
             "info": self.info,
         }
         with atomic(Path(path)) as temporary:
-            tensors = {"videos": self.videos.detach().cpu().contiguous()}
+            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
             save_file(tensors, temporary, metadata={"david": json.dumps(header)})
         return Path(path)
 
     @classmethod
-    def load(cls, path: str | Path, device: torch.device | str = "cpu") -> "DistilledSet":
-        """Read a set that ``save`` wrote, onto ``device``.
+    def load(cls, path: str | Path, device: torch.device | str = "cpu"):
+        """Read a set of this class, or of one of its subclasses, that ``save`` wrote, onto ``device``.
 
         Raises:
             FileNotFoundError: no such file.
             ValueError: not a safetensors file, or not one of ours; the message names the file.
         """
-        path = Path(path)
+        path, kinds = Path(path), {kind.format: kind for kind in cls.__subclasses__() or [cls]}
         if not path.is_file():
             raise FileNotFoundError(f"no distilled set at {path}")
         try:
             with safe_open(path, "pt") as file:
                 header = json.loads((file.metadata() or {})["david"])
-                if header["format"] != FORMAT:
-                    raise ValueError(f"{path} has format {header['format']!r}; this version reads {FORMAT!r}")
-                policy = torch.tensor(header["frames_per_segment"])
-                return cls(file.get_tensor("videos").to(device), policy, header["classes"], header["info"])
+                if header["format"] not in kinds:
+                    known = " and ".join(map(repr, kinds))
+                    raise ValueError(f"{path} has format {header['format']!r}; this version reads {known}")
+                kind = kinds[header["format"]]
+                return kind._restore({name: file.get_tensor(name).to(device) for name in kind.stored}, header)
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:
             raise ValueError(
                 f"{path} is not a distilled set of david ({error}); write one with DistilledSet.save"
             ) from error
+
+    @classmethod
+    def _restore(cls, tensors: dict[str, torch.Tensor], header: dict):
+        return cls(**tensors, classes=header["classes"], info=header["info"])
+
+
+@dataclass
+class DistilledSet(StoredSet):
+    """A few stored videos a class, and the temporal resolution at which each class's videos are cut (Eq. 4).
+
+    Attributes:
+        videos: float32 (M, I, F, 3, H, W), normalised by MEAN and STD.
+        policy: int64 (M,), L of each class; each stored video becomes F / L training clips.
+        classes: M class names.
+        info: free JSON about its making: method, settings, seed, versions.
+    """
+
+    format = "david-distilled-set/1"
+    stored = ("videos",)
+
+    videos: torch.Tensor
+    policy: torch.Tensor
+    classes: list[str]
+    info: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        if len(self.videos) != len(self.classes) or len(self.policy) != len(self.classes):
+            raise ValueError(
+                f"{len(self.videos)} classes of videos, {len(self.policy)} of policy and {len(self.classes)} names"
+            )
+        for frames_per_segment in set(self.policy.tolist()):
+            num_segments(self.frames, frames_per_segment)
+
+    @property
+    def frames(self) -> int:
+        return self.videos.shape[2]
+
+    @property
+    def ipc(self) -> int:
+        return self.videos.shape[1]
+
+    @property
+    def clips_per_class(self) -> torch.Tensor:
+        """Training clips of each class: IPC * F / L, int64 (M,)."""
+        return self.ipc * (self.frames // self.policy)
+
+    def clips(self, labels: torch.Tensor, picks: torch.Tensor) -> torch.Tensor:
+        """Training clips by number: clip ``picks[b]`` of class ``labels[b]``, float (B, F, 3, H, W).
+
+        The clips of a class are numbered as ``temporal.partition`` lays them out: segment by segment, video by video.
+        """
+        lengths = self.policy[labels]
+        repeats = self.frames // lengths
+        video, segment = picks // repeats, picks % repeats
+        frame = (segment * lengths)[:, None] + torch.arange(self.frames) // repeats[:, None]
+        return self.videos[labels[:, None], video[:, None], frame]
+
+    @classmethod
+    def _restore(cls, tensors, header):
+        return cls(tensors["videos"], torch.tensor(header["frames_per_segment"]), header["classes"], header["info"])
 
 
 class RealSet:

@@ -1,6 +1,5 @@
 """Settings in, record out: every number of the book passes through here."""
 
-import resource
 import shutil
 import time
 from functools import cached_property
@@ -9,8 +8,9 @@ from pathlib import Path
 import torch
 
 from david.clips import Clips, open_clips
+from david.costs import peak_bytes, reset_peak
 from david.datasets import check_name, load
-from david.distilled import DistilledSet, RealSet
+from david.distilled import RealSet, StoredSet
 from david.evaluate import evaluate
 from david.files import read_json, write_json
 from david.methods import method as find_method
@@ -18,6 +18,7 @@ from david.presets import Settings
 from david.progress import track
 from david.records import FORMAT, Store, made_on
 from david.seeds import derive
+from david.static_dynamic import load_set
 
 
 class Experiment:
@@ -63,7 +64,7 @@ class Experiment:
     def identity(self, method: str, *, ipc: int, seed: int) -> dict:
         """The fields of a record's key: what decides a result. Full data has no IPC and no distillation seed: 0."""
         found = find_method(method)
-        settings = self.settings.with_rule(found.rule) if found.rule else self.settings
+        settings = found.settings(self.settings)
         return {
             "format": FORMAT,
             "dataset": self.name,
@@ -93,6 +94,7 @@ class Experiment:
                 f"give the dataset's folder as root to make one"
             )
         work = self.store.work(identity)
+        reset_peak(self.device)
         distilled, distilling = self._distill(identity, work)
         students = [self._student(identity, distilled, k, work) for k in range(self.settings.student_repeats)]
         record = {
@@ -104,23 +106,23 @@ class Experiment:
             "stored_bytes": distilled.stored_bytes,
             "search": distilled.info.get("search"),
             "seconds": {"distill": distilling, "evaluate": sum(seconds for _, seconds in students)},
-            "peak_bytes": self._peak_bytes(),
+            "peak_bytes": peak_bytes(self.device),
             "made": made_on(self.device),
         }
         path = self.store.add(record)
         shutil.rmtree(work, ignore_errors=True)
         return {**record, "path": path, "published": False}
 
-    def _distill(self, identity: dict, work: Path) -> tuple[DistilledSet | RealSet, float]:
+    def _distill(self, identity: dict, work: Path) -> tuple[StoredSet | RealSet, float]:
         """The set of a run and the seconds it took, read back if an interrupted run had got that far."""
         path, timing = self.store.path(identity).with_suffix(".safetensors"), work / "distill.json"
         if path.exists() and timing.exists():
-            return DistilledSet.load(path, self.device), read_json(timing)
+            return load_set(path, self.device), read_json(timing)
         train, run = self.train, find_method(identity["method"]).distill
         started = time.perf_counter()
         distilled = run(train, ipc=identity["ipc"], seed=identity["seed"], settings=self.settings, work=work)
         seconds = time.perf_counter() - started
-        if isinstance(distilled, DistilledSet):
+        if isinstance(distilled, StoredSet):
             distilled.save(path)
             write_json(timing, seconds)
         return distilled, seconds
@@ -135,9 +137,9 @@ class Experiment:
             write_json(path, [result, time.perf_counter() - started])
         return tuple(read_json(path))
 
-    def distilled(self, record: dict) -> DistilledSet:
+    def distilled(self, record: dict) -> StoredSet:
         """The distilled set of a record that was made here."""
-        return DistilledSet.load(record["path"].with_suffix(".safetensors"))
+        return load_set(record["path"].with_suffix(".safetensors"))
 
     def table(self, methods: list[str], *, ipcs: list[int] = (1,), seeds: list[int] = (0, 1, 2)) -> list[dict]:
         """The records of every method, IPC and seed; full data once. All names are checked before any work."""
@@ -152,9 +154,3 @@ class Experiment:
         for (name, *_), (ipc, seed) in track(todo.items(), desc="table", unit="record"):
             records.append(self.run(name, ipc=ipc, seed=seed))
         return records
-
-    def _peak_bytes(self) -> int:
-        """Most memory in use so far: on the device, or resident in this process."""
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device)
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -10,13 +10,19 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from david.clips import denormalise
+from david.methods import method
 from david.temporal import num_segments
 
 # Okabe and Ito's colours, told apart by every kind of colour vision; one for each thing, in all figures.
 COLOURS = {
     "full": "#000000",
     "random": "#999999",
+    "keyframe": "#BBBBBB",
+    "herding": "#777777",
+    "kcenter": "#555555",
     "dm": "#0072B2",
+    "mtt": "#009E73",
+    "vdsd": "#CC79A7",
     "david": "#D55E00",
     "appearance": "#56B4E9",
     "motion": "#E69F00",
@@ -142,22 +148,23 @@ def policies(policies: np.ndarray, classes: list[str], actions, kind: dict[str, 
     return figure
 
 
-def accuracies(tables: dict, titles: dict[str, str], chance: float) -> plt.Figure:
+def accuracies(tables: dict, chance: float) -> plt.Figure:
     """Bars of mean accuracy with one standard deviation, a group of bars a method.
 
     Args:
         tables: label of the bars -> what ``records.summary`` returns, the same methods in each.
-        titles: method name -> what the axis prints.
         chance: accuracy of guessing, drawn as a line.
     """
-    figure, axis = plt.subplots()
+    count = len(next(iter(tables.values())))
+    figure, axis = plt.subplots(figsize=(max(7, 0.62 * count), 3.2))
     width = 0.8 / len(tables)
     for k, (label, table) in enumerate(tables.items()):
         at = np.arange(len(table)) + (k - (len(tables) - 1) / 2) * width
         colours = [COLOURS.get(label, COLOURS.get(name.split(":")[0], "#777777")) for name in table["method"]]
         axis.bar(at, 100 * table["mean"], width * 0.92, yerr=100 * table["std"], color=colours, label=label, capsize=2)
     ipcs = table["ipc"].loc[table["ipc"] > 0].nunique()
-    names = [titles[m] + (f"\nIPC {i}" if i and ipcs > 1 else "") for m, i in zip(table["method"], table["ipc"])]
+    titles = [method(name).title for name in table["method"]]
+    names = [title + (f"\nIPC {i}" if i and ipcs > 1 else "") for title, i in zip(titles, table["ipc"])]
     axis.set_xticks(range(len(table)), names, rotation=30, ha="right")
     axis.axhline(100 * chance, color="black", linewidth=0.8, linestyle=":")
     axis.annotate("chance", (1, 100 * chance), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
@@ -167,14 +174,15 @@ def accuracies(tables: dict, titles: dict[str, str], chance: float) -> plt.Figur
     return figure
 
 
-def rewards(mean_reward: np.ndarray, classes: list[str], actions, policy=None) -> plt.Figure:
+def rewards(mean_reward: np.ndarray, classes: list[str], actions, policy=None, label="mean reward") -> plt.Figure:
     """The mean reward of every class and L as a map; a dot marks the L that the policy takes.
 
     Args:
-        mean_reward: (M, A); values below every reward mark actions never tried.
+        mean_reward: (M, A), or another quantity of class and L; what is not finite marks actions never tried.
         classes: M names.
         actions: the action set.
         policy: (M,) L, or None.
+        label: what the colours mean.
     """
     figure, axis = plt.subplots(figsize=(max(7, 0.55 * len(classes)), 2.4))
     shown = np.ma.masked_invalid(np.asarray(mean_reward, dtype=float))
@@ -184,5 +192,5 @@ def rewards(mean_reward: np.ndarray, classes: list[str], actions, policy=None) -
     axis.set_xticks(range(len(classes)), classes, rotation=40, ha="right")
     if policy is not None:
         axis.scatter(range(len(classes)), [list(actions).index(length) for length in policy], color="white", s=25)
-    figure.colorbar(image, label="mean reward", fraction=0.03, pad=0.02)
+    figure.colorbar(image, label=label, fraction=0.03, pad=0.02)
     return figure

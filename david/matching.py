@@ -1,16 +1,11 @@
 """Distribution matching on video: the distillation loss L_DD of DAViD (section 3.4) and the loop around it."""
 
-from pathlib import Path
-
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 from david.c3d import C3D
 from david.clips import Clips
-from david.files import atomic
+from david.loop import Loop
 from david.presets import Settings
-from david.progress import track
 from david.seeds import derive, generator
 from david.temporal import num_segments, partition
 
@@ -34,6 +29,15 @@ def dm_loss(real: torch.Tensor, synthetic: torch.Tensor) -> torch.Tensor:
     return (real - synthetic).square().sum()
 
 
+def random_clips(positions, count: int, *, seed: int, label: int) -> torch.Tensor:
+    """``count`` of a class's ``positions``, in random order; they repeat only once all of them are used.
+
+    Every method that begins from real clips draws them here, so that one seed means the same clips to all.
+    """
+    order = torch.randperm(len(positions), generator=generator(seed, "start", label))
+    return torch.as_tensor(positions)[order.repeat(-(-count // len(order)))[:count]]
+
+
 def start_videos(train: Clips, policy: torch.Tensor, *, ipc: int, seed: int, kind: str) -> torch.Tensor:
     """The synthetic videos before the first step, float32 (M, I, F, 3, H, W), normalised, on ``train``'s device.
 
@@ -54,22 +58,66 @@ def start_videos(train: Clips, policy: torch.Tensor, *, ipc: int, seed: int, kin
         raise ValueError(f"unknown start {kind!r}; choose 'noise' or 'real'")
     videos = torch.empty(shape, device=train.device)
     for c, (positions, length) in enumerate(zip(train.by_class(), policy.tolist(), strict=True)):
-        order = torch.randperm(len(positions), generator=generator(seed, "start", c))
         count = ipc * num_segments(frames, length)
-        chosen = torch.as_tensor(positions)[order.repeat(-(-count // len(order)))[:count]]
+        chosen = random_clips(positions, count, seed=seed, label=c)
         shown = (torch.arange(length) * 2 + 1) * frames // (2 * length)  # the middles of L equal parts
         clips = train.batch(chosen)[:, shown.to(train.device)]  # (count, L, 3, H, W)
         videos[c] = clips.reshape(ipc, frames, 3, height, width)
     return videos
 
 
-class Distiller:
+class RandomFeatures:
+    """A new random network in every iteration, and the class means of real clips under it.
+
+    The randomness of iteration i depends on (seed, i) only, so two runs of one seed see the same networks and clips.
+
+    Args:
+        train: real clips, on the device to compute on.
+        seed: fixes everything random.
+        settings: its ``distill_batch_real`` and its common fields.
+
+    Attributes:
+        net: the network of the latest iteration.
+    """
+
+    def __init__(self, train: Clips, *, seed: int, settings: Settings):
+        self.train, self.seed, self.batch_real = train, seed, settings.distill_batch_real
+        self.members = [torch.as_tensor(positions) for positions in train.by_class()]
+        self.net = C3D(len(train.classes), settings.frames, settings.size, settings.width).to(train.device)
+        self.net.requires_grad_(False)
+
+    @torch.no_grad()
+    def draw(self, iteration: int) -> torch.Tensor:
+        """Mean features (M, D) of ``distill_batch_real`` real clips a class, drawn without replacement."""
+        random = generator(self.seed, "iteration", iteration)
+        self.net.reset(generator(self.seed, "network", iteration, device=self.train.device))
+        picks = [own[torch.randperm(len(own), generator=random)[: self.batch_real]] for own in self.members]
+        features = [
+            self.net.embed(self.train.batch(part, generator=random, flip=self.train.flip))
+            for part in torch.cat(picks).split(CHUNK)
+        ]
+        return class_means(torch.cat(features), [len(pick) for pick in picks])
+
+
+def class_chunks(counts: list[int]) -> list[range]:
+    """Consecutive classes whose clips, ``counts`` of each, go through the network together: at most CHUNK, if they can.
+
+    The losses of different classes are separate, so each chunk can have a backward pass of its own: the same
+    gradient, and memory that does not grow with the number of classes.
+    """
+    chunks, first, clips = [], 0, 0
+    for c, count in enumerate(counts):
+        if clips and clips + count > CHUNK:
+            chunks.append(range(first, c))
+            first, clips = c, 0
+        clips += count
+    return [*chunks, range(first, len(counts))]
+
+
+class Distiller(Loop):
     """Distribution matching of every class at once, under one policy.
 
-    Each iteration draws new network weights and new real clips, and takes one step on all videos. The losses
-    of different classes touch disjoint pixels, so the classes go through the network in chunks, each with its own
-    backward pass: the same gradient, and memory that does not grow with the number of classes. The randomness
-    of iteration i depends on (seed, i) only, so two policies of one seed see the same networks and clips.
+    Each iteration draws new network weights and new real clips, and takes one step on all videos.
 
     Args:
         train: real clips, on the device to compute on.
@@ -77,115 +125,51 @@ class Distiller:
         ipc: I, stored videos a class.
         seed: fixes everything random.
         settings: its ``distill_`` fields.
-
-    Attributes:
-        iteration: steps taken so far.
     """
 
     def __init__(self, train: Clips, policy: torch.Tensor, *, ipc: int, seed: int, settings: Settings):
         self.train, self.policy, self.seed, self.settings = train, policy, seed, settings
-        self.iteration = 0
-        self.members = [torch.as_tensor(positions) for positions in train.by_class()]
-        self.net = C3D(len(policy), settings.frames, settings.size, settings.width).to(train.device)
-        self.net.requires_grad_(False)
+        self.real = RandomFeatures(train, seed=seed, settings=settings)
         start = start_videos(train, policy, ipc=ipc, seed=seed, kind=settings.distill_start)
         self.counts = (ipc * (start.shape[2] // policy)).tolist()
-        self.chunks, first, clips = [], 0, 0
-        for c, count in enumerate(self.counts):
-            if clips and clips + count > CHUNK:
-                self.chunks.append(range(first, c))
-                first, clips = c, 0
-            clips += count
-        self.chunks.append(range(first, len(policy)))
+        self.chunks = class_chunks(self.counts)
         # One leaf a chunk, so that no backward pass allocates a gradient for the whole set.
-        self.parts = [start[chunk.start : chunk.stop].clone().requires_grad_() for chunk in self.chunks]
-        self.optimizer = self._optimizer()
-
-    def _optimizer(self) -> torch.optim.Optimizer:
-        s = self.settings
-        if s.distill_optimizer == "sgd":
-            return torch.optim.SGD(self.parts, s.distill_lr, momentum=s.distill_momentum)
-        if s.distill_optimizer == "adam":
-            return torch.optim.Adam(self.parts, s.distill_lr)
-        raise ValueError(f"unknown distill_optimizer {s.distill_optimizer!r}; choose 'sgd' or 'adam'")
+        parts = [start[chunk.start : chunk.stop].clone().requires_grad_() for chunk in self.chunks]
+        self.leaves = {f"videos {i}": part for i, part in enumerate(parts)}
+        s = settings
+        self.optimizers = [pixel_optimizer(parts, s.distill_optimizer, lr=s.distill_lr, momentum=s.distill_momentum)]
 
     @property
     def videos(self) -> torch.Tensor:
         """The synthetic videos, float (M, I, F, 3, H, W)."""
-        return torch.cat([part.detach() for part in self.parts])
-
-    @torch.no_grad()
-    def _real_means(self, random: torch.Generator) -> torch.Tensor:
-        """Mean features (M, D) of ``distill_batch_real`` real clips a class, drawn without replacement."""
-        size = self.settings.distill_batch_real
-        picks = [own[torch.randperm(len(own), generator=random)[:size]] for own in self.members]
-        features = [
-            self.net.embed(self.train.batch(part, generator=random, flip=self.train.flip))
-            for part in torch.cat(picks).split(CHUNK)
-        ]
-        return class_means(torch.cat(features), [len(pick) for pick in picks])
+        return torch.cat([part.detach() for part in self.leaves.values()])
 
     def step(self) -> None:
         """One iteration: new weights, new real clips, one optimiser step on every video."""
-        random = generator(self.seed, "iteration", self.iteration)
-        self.net.reset(generator(self.seed, "network", self.iteration, device=self.train.device))
-        real = self._real_means(random)
-        self.optimizer.zero_grad(set_to_none=True)
-        for chunk, part in zip(self.chunks, self.parts, strict=True):
+        real = self.real.draw(self.iteration)
+        (optimizer,) = self.optimizers
+        optimizer.zero_grad(set_to_none=True)
+        for chunk, part in zip(self.chunks, self.leaves.values(), strict=True):
             lengths = self.policy[chunk.start : chunk.stop].tolist()
             clips = torch.cat([partition(v, length) for v, length in zip(part, lengths, strict=True)])
-            means = class_means(self.net.embed(clips), self.counts[chunk.start : chunk.stop])
+            means = class_means(self.real.net.embed(clips), self.counts[chunk.start : chunk.stop])
             dm_loss(real[chunk.start : chunk.stop], means).backward()
-        self.optimizer.step()
+        optimizer.step()
         self.iteration += 1
 
-    def run(self, iterations: int, *, checkpoint: Path | None = None, every: int = 100, desc="distil") -> torch.Tensor:
-        """Step until ``iterations`` are done and return the videos.
-
-        Args:
-            iterations: total, N (those of a checkpoint included).
-            checkpoint: file to resume from and to write every ``every`` iterations; removed by the caller.
-
-        Raises:
-            FloatingPointError: the videos diverged.
-        """
-        if checkpoint is not None and checkpoint.exists():
-            self._load(checkpoint)
-        for _ in track(range(self.iteration, iterations), desc=desc, unit="it"):
-            self.step()
-            if checkpoint is not None and self.iteration % every == 0:
-                self._save(checkpoint)
-        videos = self.videos
-        if not torch.isfinite(videos).all():
-            raise FloatingPointError(f"the synthetic videos diverged within {iterations} iterations; lower distill_lr")
-        return videos
-
-    def _state(self) -> dict[str, torch.Tensor]:
-        """Everything a continuation needs: videos and optimiser buffers (the randomness follows the iteration)."""
-        state = {f"{i}/video": part.detach() for i, part in enumerate(self.parts)}
-        for i, part in enumerate(self.parts):
-            buffers = self.optimizer.state.get(part, {})
-            state |= {f"{i}/{name}": value for name, value in buffers.items() if torch.is_tensor(value)}
-        return {name: value.cpu().contiguous() for name, value in state.items()}
-
-    def _identity(self) -> str:
+    def identity(self) -> str:
         settings = str(self.settings.subset("distill"))
         return str(derive(self.seed, self.train.fingerprint, settings, str(self.policy.tolist()), *self.counts))
 
-    def _save(self, path: Path) -> None:
-        with atomic(path) as temporary:
-            header = {"iteration": str(self.iteration), "identity": self._identity()}
-            save_file(self._state(), temporary, metadata=header)
 
-    def _load(self, path: Path) -> None:
-        with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-        if header.get("identity") != self._identity():
-            raise ValueError(f"{path} is the checkpoint of another distillation; delete it to start over")
-        state = load_file(path, device=str(self.train.device))
-        for i, part in enumerate(self.parts):
-            part.data.copy_(state[f"{i}/video"])
-            buffers = {n.split("/")[1]: v for n, v in state.items() if n.startswith(f"{i}/") and n != f"{i}/video"}
-            if buffers:
-                self.optimizer.state[part] = buffers
-        self.iteration = int(header["iteration"])
+def pixel_optimizer(leaves: list[torch.Tensor], kind: str, *, lr: float, momentum: float) -> torch.optim.Optimizer:
+    """The optimiser of synthetic pixels: "sgd" with momentum, as all of the papers have it, or "adam".
+
+    Raises:
+        ValueError: unknown kind.
+    """
+    if kind == "sgd":
+        return torch.optim.SGD(leaves, lr, momentum=momentum)
+    if kind == "adam":
+        return torch.optim.Adam(leaves, lr)
+    raise ValueError(f"unknown optimizer {kind!r} for pixels; choose 'sgd' or 'adam'")

@@ -3,19 +3,28 @@
 import difflib
 from dataclasses import asdict, dataclass, fields, replace
 
-# The Q-learning rule: the paper's own, and the one that our measurements favour (notebook 03).
+# How a policy is searched: the paper's rule, the one that our measurements favour, and the rivals of Table 3.
+_PAPER = {"search_agent": "q", "search_warmup": 0, "search_readout": "q", "search_reward": "paper"}
+_RECOMMENDED = {"search_agent": "q", "search_warmup": 2, "search_readout": "mean", "search_reward": "paper"}
 RULES = {
-    "paper": {"search_warmup": 0, "search_readout": "q", "search_reward": "paper"},
-    "recommended": {"search_warmup": 2, "search_readout": "mean", "search_reward": "paper"},
+    "paper": _PAPER,
+    "recommended": _RECOMMENDED,
+    "grid": _RECOMMENDED | {"search_warmup": 1, "search_episodes": 0, "search_beta": 1.0},  # every L once, to the end
+    "full": _RECOMMENDED | {"search_beta": 1.0},  # episodes are whole distillations
+    "paper-full": _PAPER | {"search_beta": 1.0},
+    "halving": _RECOMMENDED | {"search_agent": "halving", "search_warmup": 0},  # the same budget, spent otherwise
+    "shared": _RECOMMENDED | {"search_agent": "shared"},  # one L for all classes
 }
+
+STAGES = ("distill_", "search_", "teacher_", "expert_", "mtt_", "vdsd_", "student_")
 
 
 @dataclass(frozen=True)
 class Settings:
     """Settings of one experiment; the defaults are the paper's (light-weight track) where it states them.
 
-    Field names without a prefix concern every method; the prefixes ``distill_``, ``search_``, ``teacher_`` and
-    ``student_`` say which stage reads the others, and only the stages that a method runs enter its record's key.
+    Field names without a prefix concern every method; the prefixes (``STAGES``) say which stage reads the others, and
+    only the stages that a method runs enter its record's key.
     """
 
     frames: int = 16  # F, frames a clip
@@ -30,7 +39,8 @@ class Settings:
     distill_batch_real: int = 64  # real clips a class and iteration
     distill_start: str = "noise"  # "noise": N(0, 1); "real": segments start as frames of real clips
 
-    search_episodes: int = 20  # T
+    search_agent: str = "q"  # "q": a Q-table a class; "shared": one for all classes; "halving": see david.search
+    search_episodes: int = 20  # T; 0: the warm-up alone
     search_beta: float = 0.02  # Eq. 5: an episode runs int(beta * N) iterations
     search_alpha: float = 0.1  # Q learning rate
     search_gamma: float = 0.5  # discount
@@ -44,6 +54,30 @@ class Settings:
     teacher_batch: int = 256
     teacher_lr: float = 0.01
     teacher_optimizer: str = "sgd"  # "sgd": x0.1 at half; "adam": one-cycle
+
+    expert_count: int = 30  # MTT: networks whose training is recorded
+    expert_epochs: int = 50
+    expert_batch: int = 256
+    expert_lr: float = 0.01  # SGD without momentum, weight decay or schedule
+
+    mtt_iterations: int = 8000
+    mtt_optimizer: str = "sgd"  # on normalised pixels
+    mtt_lr: float = 1e5
+    mtt_momentum: float = 0.5  # SGD only
+    mtt_steps: int = 10  # student steps unrolled in an iteration
+    mtt_batch: int = 0  # synthetic clips a student step; 0: the whole set
+    mtt_span: int = 1  # expert epochs that the student is to cover
+    mtt_max_start: int = 10  # expert epochs to start from: 0 to this, exclusive
+    mtt_student_lr: float = 0.01  # initial; it is learned
+    mtt_student_lr_lr: float = 1e-5
+
+    vdsd_static_iterations: int = 1000  # gradient matching of the still images (DC's default)
+    vdsd_static_lr: float = 0.1
+    vdsd_static_batch: int = 256  # real frames a class and iteration
+    vdsd_optimizer: str = "sgd"  # of dynamic memory and hallucinator
+    vdsd_momentum: float = 0.95
+    vdsd_lr_dynamic: float = 0.0  # 0: as published for the backbone and IPC
+    vdsd_lr_hallucinator: float = 0.0  # likewise
 
     student_steps: int = 1000
     student_batch: int = 256
@@ -70,7 +104,7 @@ class Settings:
         return replace(self, **changes)
 
     def with_rule(self, rule: str) -> "Settings":
-        """The settings with the Q-learning rule "paper" or "recommended"."""
+        """The settings with a search rule: "paper", "recommended", or another of ``RULES``."""
         if rule not in RULES:
             raise ValueError(f"unknown search rule {rule!r}; known are {', '.join(RULES)}")
         return self.replace(**RULES[rule])
@@ -86,15 +120,14 @@ class Settings:
 
     def subset(self, *prefixes: str) -> dict:
         """The fields without a prefix and those with one of ``prefixes``: what a method's result depends on."""
-        stages = ("distill_", "search_", "teacher_", "student_")
-        wanted = {name: value for name, value in asdict(self).items() if not name.startswith(stages)}
+        wanted = {name: value for name, value in asdict(self).items() if not name.startswith(STAGES)}
         return wanted | {k: v for k, v in asdict(self).items() if k.startswith(tuple(f"{p}_" for p in prefixes))}
 
 
 _DEMO = Settings(
     frames=8, size=48, width=0.25,
     distill_iterations=40, distill_optimizer="adam", distill_lr=0.03, distill_batch_real=8, distill_start="real",
-    search_episodes=12, search_beta=0.1, **RULES["recommended"],
+    search_episodes=12, search_beta=0.1, **_RECOMMENDED,
     teacher_steps=150, teacher_batch=48, teacher_lr=3e-3, teacher_optimizer="adam",
     student_steps=60, student_batch=24, student_lr=4e-3, student_optimizer="adam", student_repeats=3,
 )  # fmt: skip
@@ -104,6 +137,8 @@ PRESETS = {
     "smoke": _DEMO.replace(
         distill_iterations=2, distill_batch_real=2, search_episodes=4, search_warmup=1, search_beta=0.5,
         teacher_steps=3, teacher_batch=8, student_steps=3, student_batch=12, student_repeats=2,
+        expert_count=2, expert_epochs=2, mtt_iterations=2, mtt_steps=2, mtt_max_start=2,
+        vdsd_static_iterations=2, vdsd_static_batch=4,
     ),
     # Minutes on two CPU cores, on the embedded motions data; what the published page shows.
     "demo": _DEMO,

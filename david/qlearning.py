@@ -80,6 +80,26 @@ class QLearner:
         return torch.where(values == values.amax(1, keepdim=True), noise, -1.0).argmax(1)
 
 
+class SharedQLearner(QLearner):
+    """One Q-table for all classes, rewarded by their mean: one learned L for all, Case B of Table 4."""
+
+    def __init__(self, num_classes: int, num_actions: int, **options):
+        super().__init__(1, num_actions, **options)
+        self.num_classes = num_classes
+
+    def act(self) -> torch.Tensor:
+        return super().act().expand(self.num_classes)
+
+    def update(self, actions: torch.Tensor, rewards: torch.Tensor) -> None:
+        super().update(actions[:1], rewards.mean()[None])
+
+    def policy(self) -> torch.Tensor:
+        return super().policy().expand(self.num_classes)
+
+    def mean_reward(self) -> torch.Tensor:
+        return super().mean_reward().expand(self.num_classes, -1)
+
+
 def hit_rate(mean: torch.Tensor, std: torch.Tensor, *, episodes: int, trials: int, generator, **rule) -> float:
     """How often a rule reads out the best action, in a simulated environment of known rewards.
 

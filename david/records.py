@@ -83,11 +83,11 @@ class Store:
 
     @staticmethod
     def _stem(identity: dict) -> str:
-        method = re.sub(r"\W", "-", identity["method"])
+        method = re.sub(r"\W", "-", identity["method"])[:40]  # a policy of 400 classes would not fit a file name
         return f"{identity['dataset']}-{method}-ipc{identity['ipc']}-seed{identity['seed']}"
 
 
-def summary(records: Iterable[dict], classes: Iterable[str] | None = None) -> pd.DataFrame:
+def summary(records: Iterable[dict], classes: Iterable[str] | None = None, metric: str = "top1") -> pd.DataFrame:
     """Accuracy over distillation seeds, one row for each method and IPC, in the order of the records.
 
     A seed's accuracy is the mean of its students. ``mean`` and ``std`` are those of the seeds' accuracies (sample
@@ -96,9 +96,11 @@ def summary(records: Iterable[dict], classes: Iterable[str] | None = None) -> pd
     Args:
         records: of one dataset.
         classes: average per-class accuracies over these classes only.
+        metric: "top1" or "top5"; with ``classes``, top-1.
 
     Returns:
-        columns dataset, method, ipc, mean, std (fractions of 1), seeds, students, stored_bytes, clips, seconds.
+        columns dataset, method, ipc, mean, std (fractions of 1), seeds, students, stored_bytes, clips (a class),
+        seconds and peak_bytes (means over the records).
     """
     classes = None if classes is None else list(classes)
     groups: dict[tuple, list[dict]] = {}
@@ -106,7 +108,7 @@ def summary(records: Iterable[dict], classes: Iterable[str] | None = None) -> pd
         groups.setdefault((record["dataset"], record["method"], record["ipc"]), []).append(record)
     rows = []
     for (dataset, method, ipc), group in groups.items():
-        accuracies = [_student_accuracies(record, classes) for record in group]
+        accuracies = [_student_accuracies(record, classes, metric) for record in group]
         sample = pd.Series([sum(a) / len(a) for a in accuracies] if len(group) > 1 else accuracies[0])
         rows.append(
             {
@@ -120,63 +122,15 @@ def summary(records: Iterable[dict], classes: Iterable[str] | None = None) -> pd
                 "stored_bytes": group[0]["stored_bytes"],
                 "clips": sum(sum(r["clips_per_class"]) / len(r["classes"]) for r in group) / len(group),
                 "seconds": sum(sum(r["seconds"].values()) for r in group) / len(group),
+                "peak_bytes": sum(r["peak_bytes"] for r in group) / len(group),
             }
         )
     return pd.DataFrame(rows)
 
 
-def _student_accuracies(record: dict, classes: Iterable[str] | None) -> list[float]:
-    """Top-1 of each student, or the mean of its per-class accuracies over ``classes``."""
+def _student_accuracies(record: dict, classes: Iterable[str] | None, metric: str) -> list[float]:
+    """Accuracy of each student, or the mean of its per-class accuracies over ``classes``."""
     if classes is None:
-        return [student["top1"] for student in record["students"]]
+        return [student[metric] for student in record["students"]]
     wanted = [record["classes"].index(name) for name in classes]
     return [sum(student["per_class"][c] for c in wanted) / len(wanted) for student in record["students"]]
-
-
-def paper_tables() -> pd.DataFrame:
-    """The numbers that the paper reports in its Tables 1, 2 and 4.
-
-    Returns:
-        columns table, row, dataset, ipc (NaN for full data), mean and std (percent), quoted_from ("VDSD" where
-        the paper copied the number, NaN otherwise).
-    """
-    return pd.read_csv(Path(__file__).with_name("paper_tables.csv"))
-
-
-def paper_value(row: str | None, dataset: str, ipc: int) -> str:
-    """What Table 1 or 2 of the paper prints for a method, dataset and IPC, or "" where it has no such number."""
-    table = paper_tables()
-    found = table[(table["row"] == row) & (table["dataset"] == dataset) & table["table"].isin([1, 2])]
-    found = found[(found["ipc"] == ipc) | found["ipc"].isna()]
-    return "" if found.empty else f"{found['mean'].iloc[0]} ± {found['std'].iloc[0]}"
-
-
-def published_table(records: Iterable[dict], titles: dict[str, tuple[str, str | None]], beside: str | None = None):
-    """A table as the book prints it: the paper's number for the dataset ``beside``, if one is named, then ours.
-
-    Args:
-        records: of one dataset.
-        titles: method name -> (title, row of the paper or None).
-        beside: the paper's dataset to show; its numbers are for that dataset only, not for ours.
-
-    Returns:
-        pandas.DataFrame of strings, indexed by method title.
-    """
-    rows = {}
-    for row in summary(records).itertuples():
-        title, paper = titles[row.method]
-        cells = {"IPC": row.ipc or "all"}
-        if beside is not None:
-            cells[f"paper, {beside}, %"] = paper_value(paper, beside, row.ipc)
-        rows[title, row.ipc] = cells | {
-            f"ours, {row.dataset}, %": f"{100 * row.mean:.1f} ± {100 * row.std:.1f}",
-            "n": f"{row.seeds} × {row.students}",
-            "clips / class": f"{row.clips:.1f}",
-            "stored MiB": f"{row.stored_bytes / 2**20:.2f}",
-            "seconds": f"{row.seconds:.0f}",
-        }
-        # Numbers do not break over lines in a narrow page.
-        rows[title, row.ipc] = {k: str(v).replace(" ", "\u00a0") for k, v in rows[title, row.ipc].items()}
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    table.index = pd.Index([title for title, _ in rows])
-    return table.rename_axis("method", axis=1)

@@ -1,5 +1,6 @@
-"""Temporal policy learning: the first half of Algorithm 1, with the early stage of Eq. 5."""
+"""Temporal policy learning: the first half of Algorithm 1, with the early stage of Eq. 5, and its rivals."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,10 +8,11 @@ import torch
 
 from david.clips import Clips
 from david.files import read_json, write_json
+from david.halving import SuccessiveHalving
 from david.matching import Distiller
 from david.presets import Settings
 from david.progress import track
-from david.qlearning import QLearner
+from david.qlearning import QLearner, SharedQLearner
 from david.reward import TeacherReward
 from david.seeds import derive, generator
 from david.temporal import action_set
@@ -23,7 +25,9 @@ class SearchResult:
     Attributes:
         policy: int64 (M,), the chosen L of each class.
         actions: the action set, L ascending.
-        episodes: for each episode the lists over classes "frames_per_segment", "distance", "start" and "reward".
+        episodes: for each episode the lists over classes "frames_per_segment", "distance", "start" and "reward", and
+            what it cost: "iterations", "seconds", and "forward" and "backward", the clips that went through a network
+            with and without a gradient to their pixels.
         mean_reward: float (M, A), -inf where an action was never tried.
     """
 
@@ -33,13 +37,40 @@ class SearchResult:
     mean_reward: torch.Tensor
 
 
+def make_agent(num_classes: int, num_actions: int, *, seed: int, settings: Settings):
+    """The agent that ``settings.search_agent`` names, and its plan: (random stream, iterations) of every episode.
+
+    All actions of one warm-up round, and of one round of halving, share a stream, so that only L differs between
+    their rewards (common random numbers).
+
+    Raises:
+        ValueError: unknown agent, or no episode.
+    """
+    s = settings
+    warmup = s.search_warmup * num_actions
+    episodes, early = s.search_episodes or warmup, s.early_iterations
+    if episodes < 1:
+        raise ValueError("search_episodes=0 stands for the warm-up alone, but search_warmup is 0 as well; raise either")
+    if s.search_agent == "halving":
+        agent = SuccessiveHalving(num_classes, num_actions, budget=episodes * early)
+        return agent, [(derive(seed, "round", k), iterations) for k, iterations in agent.schedule]
+    agents = {"q": QLearner, "shared": SharedQLearner}
+    if s.search_agent not in agents:
+        raise ValueError(f"unknown search_agent {s.search_agent!r}; choose one of halving, {', '.join(agents)}")
+    agent = agents[s.search_agent](
+        num_classes, num_actions, alpha=s.search_alpha, gamma=s.search_gamma, p=s.search_p, warmup=s.search_warmup,
+        readout=s.search_readout, generator=generator(seed, "q-learning"),
+    )  # fmt: skip
+    streams = [t // num_actions if t < warmup else t for t in range(episodes)]
+    return agent, [(derive(seed, "episode", stream), early) for stream in streams]
+
+
 def learn_policy(
     train: Clips, reward: TeacherReward, *, ipc: int, seed: int, settings: Settings, journal: Path | None = None
 ) -> SearchResult:
-    """Q-learning over T episodes; each distils all classes at once for N_early iterations, then the teacher rewards.
+    """Episodes of an agent; each distils all classes at once for N_early iterations, then the teacher rewards.
 
-    The videos are initialised anew in every episode. All actions of one warm-up round share their noise, networks
-    and real clips (common random numbers), so that only L differs between their rewards.
+    The videos are initialised anew in every episode.
 
     Args:
         train: real training clips.
@@ -56,11 +87,7 @@ def learn_policy(
     """
     actions = action_set(settings.frames)
     lengths = torch.tensor(actions)
-    learner = QLearner(
-        len(train.classes), len(actions), alpha=settings.search_alpha, gamma=settings.search_gamma,
-        p=settings.search_p, warmup=settings.search_warmup, readout=settings.search_readout,
-        generator=generator(seed, "q-learning"),
-    )  # fmt: skip
+    agent, plan = make_agent(len(train.classes), len(actions), seed=seed, settings=settings)
     identity = derive(seed, train.fingerprint, str(settings.subset("distill", "search", "teacher")), ipc)
     episodes = []
     if journal is not None and journal.exists():
@@ -68,30 +95,35 @@ def learn_policy(
         if kept["identity"] != identity:
             raise ValueError(f"{journal} is the journal of another search; delete it to start over")
         episodes = kept["episodes"]
-    for t in track(range(settings.search_episodes), desc="search", unit="episode"):
-        chosen = learner.act()
+    for t, (stream, iterations) in enumerate(track(plan, desc="search", unit="episode")):
+        chosen = agent.act()
         if t == len(episodes):
-            warming = t < settings.search_warmup * len(actions)
-            stream = derive(seed, "episode", t // len(actions) if warming else t)
-            episodes.append(_episode(train, reward, lengths[chosen], ipc=ipc, seed=stream, settings=settings))
+            episodes.append(_episode(train, reward, lengths[chosen], iterations, ipc, stream, settings))
             if journal is not None:
                 write_json(journal, {"identity": identity, "episodes": episodes})
-        learner.update(chosen, torch.tensor(episodes[t]["reward"]))
-    return SearchResult(lengths[learner.policy()], actions, episodes, learner.mean_reward())
+        agent.update(chosen, torch.tensor(episodes[t]["reward"]))
+    return SearchResult(lengths[agent.policy()], actions, episodes, agent.mean_reward())
 
 
-def _episode(train, reward: TeacherReward, policy: torch.Tensor, *, ipc, seed, settings) -> dict[str, list]:
-    """Distil for N_early iterations under ``policy`` (Algorithm 1, lines 8-13) and measure."""
+def _episode(train, reward: TeacherReward, policy, iterations: int, ipc: int, seed: int, settings: Settings) -> dict:
+    """Distil for some iterations under ``policy`` (Algorithm 1, lines 8-13) and measure."""
+    started = time.perf_counter()
     distiller = Distiller(train, policy, ipc=ipc, seed=seed, settings=settings)
     start = reward.distance(distiller.videos, policy)
-    for _ in range(settings.early_iterations):
+    for _ in range(iterations):
         distiller.step()
     distance = reward.distance(distiller.videos, policy)
     if not torch.isfinite(distance).all():
         raise FloatingPointError("the synthetic videos diverged within an episode; lower distill_lr")
+    clips = int((ipc * (settings.frames // policy)).sum())
+    real = sum(min(settings.distill_batch_real, len(positions)) for positions in train.by_class())
     return {
         "frames_per_segment": policy.tolist(),
         "start": start.tolist(),
         "distance": distance.tolist(),
         "reward": reward(distance, start).tolist(),
+        "iterations": iterations,
+        "forward": iterations * real + 2 * clips,
+        "backward": iterations * clips,
+        "seconds": round(time.perf_counter() - started, 3),
     }

@@ -2,6 +2,8 @@
 
 import torch
 
+from david.seeds import generator
+
 
 def action_set(frames: int) -> tuple[int, ...]:
     """The temporal resolutions L to choose from, ascending: the divisors of F.
@@ -24,6 +26,31 @@ def num_segments(frames: int, frames_per_segment: int) -> int:
             f"choose one of {action_set(frames)}"
         )
     return frames // frames_per_segment
+
+
+def given_policy(policy: tuple[int, ...] | str | None, *, num_classes: int, frames: int, seed: int) -> torch.Tensor:
+    """The L of every class, int64 (M,), as a method's option states it.
+
+    Args:
+        policy: None for L = F; one L for all classes; M of them; or "any", drawn uniformly from the action set.
+        num_classes: M.
+        frames: F.
+        seed: fixes what "any" draws.
+
+    Raises:
+        ValueError: neither 1 nor M lengths, or one that does not divide F.
+    """
+    if policy == "any":
+        actions = torch.tensor(action_set(frames))
+        return actions[torch.randint(len(actions), (num_classes,), generator=generator(seed, "policy"))]
+    lengths = policy or (frames,)
+    for length in lengths:
+        num_segments(frames, length)
+    if len(lengths) not in (1, num_classes):
+        raise ValueError(
+            f"a policy of {len(lengths)} lengths does not fit {num_classes} classes; give 1 or all of them"
+        )
+    return torch.tensor(lengths).expand(num_classes).clone()
 
 
 def partition(videos: torch.Tensor, frames_per_segment: int) -> torch.Tensor:

@@ -75,12 +75,17 @@ def embed_clips(net: C3D, clips: Clips, batch: int = 128) -> torch.Tensor:
 def train_on(source: DistilledSet | RealSet, *, stage: str, seed: int, settings: Settings) -> C3D:
     """A network trained from fresh weights on a set's batches, by the recipe of a stage.
 
+    A set that MTT distilled brings the student's learning rate that was learned with it; SGD takes it, as MTT's authors
+    do. (It says nothing about Adam.)
+
     Args:
         source: anything with ``batch``; the real set gives the paper's "Full DS" row and its teacher Phi_T (3.2).
         stage: "teacher" or "student": which settings hold the recipe.
         seed: fixes weights, batches and dropout.
     """
     recipe = settings.recipe(stage)
+    if stage == "student" and recipe["optimizer"] == "sgd":
+        recipe["lr"] = source.info.get("student_lr", recipe["lr"])
     net = C3D(len(source.classes), settings.frames, settings.size, settings.width).to(source.device)
     return train_network(
         net, lambda random: source.batch(random, recipe["batch"]), steps=recipe["steps"], lr=recipe["lr"],

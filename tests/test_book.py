@@ -7,7 +7,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from david import book
 
-PARAMETERS = "dataset = 'motions'  # which data\nseeds = [0, 1]  # of the distillation"
+PARAMETERS = "dataset = 'motions'  # data\nseeds = [0, 1]  # of the distillation\npublished = None  # records"
 
 
 def write_root(root, plan, **notebooks):
@@ -36,6 +36,14 @@ def test_a_good_plan(tmp_path):
     assert book.load_plan(write_root(tmp_path, plan, good="1"), "tiny") == plan
 
 
+def test_a_plan_takes_over_the_pages_of_another_that_read_records(tmp_path):
+    records = page(output="records.ipynb", parameters={"published": "records"})
+    root = write_root(tmp_path, [page(), records], good="1")
+    own = page(output="own.ipynb")
+    (root / "book" / "params" / "small.yml").write_text(yaml.safe_dump([own, {"published_pages_of": "tiny"}]))
+    assert book.load_plan(root, "small") == [own, records]
+
+
 def test_an_unknown_preset_names_the_known_ones(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no parameter file .*demo\.yml; known presets are tiny"):
         book.load_plan(write_root(tmp_path, []), "demo")
@@ -43,7 +51,7 @@ def test_an_unknown_preset_names_the_known_ones(tmp_path):
 
 def test_a_parameter_that_the_notebook_does_not_have(tmp_path):
     root = write_root(tmp_path, [page(parameters={"dataset": "ucf12", "sedes": [0]})], good="1")
-    with pytest.raises(ValueError, match=r"tiny\.yml: good\.ipynb has no parameter 'sedes'; it has dataset, seeds"):
+    with pytest.raises(ValueError, match=r"tiny\.yml: good\.ipynb has no parameter 'sedes'; it has dataset, seeds, published"):
         book.load_plan(root, "tiny")
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from collections import Counter, namedtuple
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,6 +39,7 @@ def clips():
         names=np.array(list("abcdefghij")),
         flip=True,
         fingerprint="0" * 16,
+        paths=np.array([f"{name}.avi" for name in "abcdefghij"]),
     )
 
 
@@ -82,6 +84,9 @@ def test_subset_shares_the_videos(clips):
     part = clips.subset([4, 1])
     assert part.videos is clips.videos and part.rows.tolist() == [9, 0]
     assert part.labels.tolist() == [1, 1] and part.names.tolist() == ["e", "b"]
+    assert part.paths.tolist() == part.to("cpu").paths.tolist() == ["e.avi", "b.avi"]
+    pathless = replace(clips, paths=None).subset([4, 1])
+    assert pathless.paths is None and pathless.fingerprint == part.fingerprint
     assert torch.equal(part.batch([0]), clips.batch([4]))
     assert part.fingerprint != clips.fingerprint == clips.fingerprint
     masked = clips.subset(clips.labels == 1)
@@ -121,8 +126,8 @@ def test_clips_hold_the_right_pixels(tiny_motions, tmp_path):
     assert train.classes == ["Disc", "Square", "MoveLeft", "MoveRight"] and not train.flip
     assert train.labels.dtype == train.rows.dtype == np.int64
     assert set(train.groups) == {"g02", "g03"} and set(test.groups) == {"g01"}
-    for video, name, label, row in zip(tiny_motions.test, test.names, test.labels, test.rows):
-        assert (video.name, video.label) == (name, label)
+    for video, name, label, row, path in zip(tiny_motions.test, test.names, test.labels, test.rows, test.paths):
+        assert (video.name, video.label, str(video.path)) == (name, label, path)
         np.testing.assert_array_equal(test.videos[row], decode_clip(video.path, 8, 4, 48, "centre")[0])
     places = set()
     for row, video in enumerate(tiny_motions.train[:12]):  # 12 places of the window: 40 - 7 * 4
@@ -268,6 +273,7 @@ def test_bad_videos_are_named_once_and_left_out(tmp_path):
     assert len(caught) == 1
     assert clips.names.tolist()[:2] == ["v_A_g02_c05", "v_A_g02_c06"] and len(clips) == 8
     assert clips.rows.tolist() == list(range(4, 12)) and clips.labels.tolist() == [0, 0] + [1] * 6
+    assert clips.paths.tolist() == [str(video.path) for video in dataset.train[4:]]
     np.testing.assert_array_equal(clips.videos[clips.rows[0]][0].shape, (48, 48, 3))
     (report,) = tmp_path.glob("clips/*/report.txt")
     assert str(report) in str(caught[0].message)

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from test_matching import counting_clips, noise_clips, shades
 
-from david.distilled import FORMAT, DistilledSet, RealSet
+from david.distilled import DistilledSet, RealSet
 from david.temporal import partition
 
 POLICY = (1, 2, 4, 8)
@@ -103,7 +103,7 @@ def test_the_file_is_json_and_raw_floats_no_pickle(distilled, tmp_path):
 
 def broken_files(path, whole):
     """Name and a function that puts a wrong file at `path`; `whole` is the content of a right one."""
-    david = {"format": FORMAT, "classes": ["a"], "frames_per_segment": [8], "info": {}}
+    david = {"format": DistilledSet.format, "classes": ["a"], "frames_per_segment": [8], "info": {}}
     videos = torch.zeros(1, 1, 8, 3, 2, 2)
     return {
         "empty": lambda: path.write_bytes(b""),
@@ -113,7 +113,9 @@ def broken_files(path, whole):
         "foreign": lambda: save_file({"videos": videos}, path),
         "foreign metadata": lambda: save_file({"videos": videos}, path, metadata={"format": "pt"}),
         "no JSON": lambda: save_file({"videos": videos}, path, metadata={"david": "{"}),
-        "no policy": lambda: save_file({"videos": videos}, path, metadata={"david": json.dumps({"format": FORMAT})}),
+        "no policy": lambda: save_file(
+            {"videos": videos}, path, metadata={"david": json.dumps({"format": david["format"]})}
+        ),
         "no videos": lambda: save_file({"images": videos}, path, metadata={"david": json.dumps(david)}),
     }
 
@@ -127,7 +129,7 @@ def test_corrupt_or_foreign_file_gives_one_error_that_names_it(distilled, tmp_pa
 
 
 def test_file_of_another_version(distilled, tmp_path, monkeypatch):
-    monkeypatch.setattr("david.distilled.FORMAT", "david-distilled-set/99")
+    monkeypatch.setattr(DistilledSet, "format", "david-distilled-set/99")
     path = distilled.save(tmp_path / "set.safetensors")
     monkeypatch.undo()
     with pytest.raises(ValueError, match=r"set\.safetensors has format 'david-distilled-set/99'.*reads '.*/1'"):

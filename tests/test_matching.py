@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from david.c3d import C3D
 from david.clips import Clips, denormalise
-from david.matching import Distiller, class_means, dm_loss, start_videos
+from david.matching import Distiller, RandomFeatures, class_means, dm_loss, start_videos
 from david.presets import preset
 from david.seeds import generator
 from david.temporal import partition
@@ -135,7 +135,7 @@ def test_gradient_equals_that_of_one_graph(train, monkeypatch, chunk):
     monkeypatch.setattr("david.matching.CHUNK", chunk)
     policy, settings = torch.tensor([8, 2, 4]), SGD.replace(distill_batch_real=99)  # every real clip
     distiller = Distiller(train, policy, ipc=2, seed=5, settings=settings)
-    assert len(distiller.parts) == {1: 3, 10: 2, 10**9: 1}[chunk]
+    assert len(distiller.leaves) == {1: 3, 10: 2, 10**9: 1}[chunk]
     videos = distiller.videos.requires_grad_()
     distiller.step()
 
@@ -146,7 +146,7 @@ def test_gradient_equals_that_of_one_graph(train, monkeypatch, chunk):
         synthetic = torch.stack([net.embed(clip[None])[0] for clip in partition(videos[c], int(policy[c]))]).mean(0)
         loss = loss + ((real - synthetic) ** 2).sum()
     (expected,) = torch.autograd.grad(loss, videos)
-    got = torch.cat([part.grad for part in distiller.parts])
+    got = torch.cat([part.grad for part in distiller.leaves.values()])
     assert expected.abs().amax((1, 2, 3, 4, 5)).min() > 0
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
 
@@ -156,7 +156,7 @@ def test_two_sgd_steps_by_hand(train):
     start, gradients = distiller.videos, []
     for _ in range(2):
         distiller.step()
-        gradients.append(torch.cat([part.grad.clone() for part in distiller.parts]))
+        gradients.append(torch.cat([part.grad.clone() for part in distiller.leaves.values()]))
     first = start - 10 * gradients[0]
     second = first - 10 * (0.95 * gradients[0] + gradients[1])
     torch.testing.assert_close(distiller.videos, second, rtol=0, atol=1e-5)
@@ -179,9 +179,15 @@ def test_steps_lower_the_loss_of_networks_never_seen(train):
     assert loss() < before
 
 
+def ran(distiller, iterations, **options):
+    """The videos after so many iterations."""
+    distiller.run(iterations, **options)
+    return distiller.videos
+
+
 def test_same_seed_same_videos(train):
     def videos(seed):
-        return Distiller(train, torch.tensor([8, 2, 1]), ipc=1, seed=seed, settings=TINY).run(2)
+        return ran(Distiller(train, torch.tensor([8, 2, 1]), ipc=1, seed=seed, settings=TINY), 2)
 
     torch.manual_seed(1)
     first = videos(0)
@@ -193,8 +199,8 @@ def test_same_seed_same_videos(train):
 def test_policies_see_the_same_networks_and_real_clips(monkeypatch):
     train = noise_clips(labels=(0, 1) * 4, flip=True)
     seen = []
-    real_means = Distiller._real_means
-    monkeypatch.setattr(Distiller, "_real_means", lambda *args: seen.append(real_means(*args)) or seen[-1])
+    draw = RandomFeatures.draw
+    monkeypatch.setattr(RandomFeatures, "draw", lambda *args: seen.append(draw(*args)) or seen[-1])
     for policy in ([8, 8], [1, 4]):
         Distiller(train, torch.tensor(policy), ipc=1, seed=0, settings=TINY).run(2)
     assert torch.equal(seen[0], seen[2]) and torch.equal(seen[1], seen[3])
@@ -231,14 +237,14 @@ def test_interrupted_equals_uninterrupted(train, monkeypatch, tmp_path, optimize
             raise KeyboardInterrupt
         step(self)
 
-    whole = distiller().run(4)
+    whole = ran(distiller(), 4)
     monkeypatch.setattr(Distiller, "step", interrupted_step)
     with pytest.raises(KeyboardInterrupt):
         distiller().run(4, checkpoint=path, every=2)
-    resumed = distiller().run(4, checkpoint=path, every=2)
+    resumed = ran(distiller(), 4, checkpoint=path, every=2)
     assert steps == [0, 1, 2, 3, 2, 3]
     assert torch.equal(resumed, whole)
-    assert torch.equal(distiller().run(4, checkpoint=path), whole) and len(steps) == 6  # nothing left to do
+    assert torch.equal(ran(distiller(), 4, checkpoint=path), whole) and len(steps) == 6  # nothing left to do
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
@@ -262,7 +268,7 @@ def test_foreign_checkpoint_is_refused(train, tmp_path):
 
 def test_diverging_videos_are_an_error(train):
     settings = SGD.replace(distill_lr=1e30)
-    with pytest.raises(FloatingPointError, match="diverged within 3 iterations; lower distill_lr"):
+    with pytest.raises(FloatingPointError, match="diverged within 3 iterations; lower its step size"):
         Distiller(train, torch.tensor([8, 8, 8]), ipc=1, seed=0, settings=settings).run(3)
 
 
@@ -274,4 +280,4 @@ def test_unknown_optimizer(train):
 def test_no_gradient_is_spent_on_weights(train):
     distiller = Distiller(train, torch.tensor([8] * 3), ipc=1, seed=0, settings=TINY)
     distiller.step()
-    assert all(weight.grad is None for weight in distiller.net.parameters())
+    assert all(weight.grad is None for weight in distiller.real.net.parameters())

@@ -1,6 +1,7 @@
 """Methods by name, each through the one `distill` shape."""
 
 import inspect
+from importlib import import_module
 
 import pytest
 import torch
@@ -8,11 +9,15 @@ from test_matching import noise_clips
 
 from david.distilled import DistilledSet, RealSet
 from david.matching import start_videos
-from david.methods import david, dm, full, method, random
+from david.methods import full, method
 from david.presets import preset
+from david.static_dynamic import StaticDynamicSet
 
 TINY = preset("smoke", width=0.125, distill_iterations=1, distill_batch_real=2, search_episodes=5, teacher_steps=1)
-ALL = ("full", "random", "random:2", "dm", "dm:2", "david", "david:paper", "david:recommended")
+ALL = ("full", "random", "random:2", "random:1,2,8", "keyframe", "herding", "kcenter", "dm", "dm:2", "dm:any",
+       "dm:published", "mtt", "vdsd", "vdsd:mtt", "david", "david:paper", "david:recommended", "david:grid",
+       "david:full", "david:paper-full", "david:halving", "david:shared", "david:undistilled")  # fmt: skip
+FILES = ("full", "random", "keyframe", "herding", "kcenter", "dm", "mtt", "vdsd", "david")
 
 
 @pytest.fixture(scope="module")
@@ -26,24 +31,27 @@ def run(name, train, **changes):
 
 
 def test_one_shape():
-    for module in (full, random, dm, david):
-        train, *others = inspect.signature(module.distill).parameters.values()
+    for name in FILES:
+        function = import_module(f"david.methods.{name}").distill
+        train, *others = inspect.signature(function).parameters.values()
         assert train.name == "train" and train.kind is train.POSITIONAL_OR_KEYWORD
         assert [p.name for p in others][:4] == ["ipc", "seed", "settings", "work"]
         assert all(p.kind is p.KEYWORD_ONLY for p in others)
         assert all(p.default is None for p in others[3:])
 
 
-@pytest.mark.parametrize("name", ["full", "random", "random:2", "dm", "dm:2", "david"])
+@pytest.mark.parametrize("name", [name for name in ALL if name != "keyframe"])  # which needs files: test_coresets.py
 def test_every_method_gives_a_set_to_train_on(train, name):
     distilled = run(name, train, ipc=2)
-    assert type(distilled) is (RealSet if name == "full" else DistilledSet)
+    kinds = {"full": RealSet, "vdsd": StaticDynamicSet}
+    assert type(distilled) is kinds.get(name.partition(":")[0], DistilledSet)
     assert distilled.classes == train.classes
     assert distilled.info["method"] == name.partition(":")[0]
     clips, labels = distilled.batch(torch.Generator().manual_seed(0), 6)
     assert clips.shape == (6, 8, 3, 48, 48) and labels.bincount(minlength=3).sum() == 6
     if name != "full":
         assert distilled.videos.shape == (3, 2, 8, 3, 48, 48) and not distilled.videos.requires_grad
+        assert len(distilled.policy) == 3 and clips.dtype == torch.float32
 
 
 @pytest.mark.parametrize("name", ["random:2", "dm", "david"])
@@ -90,6 +98,41 @@ def test_david_searches_with_the_rule_of_its_name(train):
     assert plain.info["seed"] == 0 and plain.info["ipc"] == 1
 
 
+def test_the_rivals_of_the_search_spend_their_iterations_otherwise(train):
+    """N = 6 and beta = 1/3, so N_early = 2; T = 5 episodes."""
+    settings = TINY.replace(distill_iterations=6, search_beta=1 / 3)
+    spent = {}
+    for rule in ("recommended", "grid", "full", "paper-full", "halving", "shared"):
+        distilled = run(f"david:{rule}", train, settings=settings)
+        spent[rule] = [episode["iterations"] for episode in distilled.info["search"]["episodes"]]
+        assert (len(set(distilled.policy.tolist())) == 1) or rule != "shared"
+    assert spent["recommended"] == spent["shared"] == [2] * 5
+    assert spent["grid"] == [6] * 4 and spent["full"] == spent["paper-full"] == [6] * 5
+    assert spent["halving"] == [1] * 4 + [2] * 2  # 10 iterations: 5 for four actions, 5 for two
+
+
+def test_undistilled_keeps_the_policy_and_stores_real_frames(train):
+    distilled, control = run("david", train), run("david:undistilled", train)
+    assert torch.equal(distilled.policy, control.policy)
+    start = start_videos(train, control.policy, ipc=1, seed=0, kind="real")
+    assert torch.equal(control.videos, start) and not torch.equal(distilled.videos, start)
+
+
+def test_a_given_policy_is_used_and_any_policy_depends_on_the_seed(train):
+    assert run("dm:1,8,2", train).policy.tolist() == run("random:1,8,2", train).policy.tolist() == [1, 8, 2]
+    drawn = {tuple(run("random:any", train, seed=seed).policy.tolist()) for seed in range(8)}
+    assert len(drawn) > 3 and {length for policy in drawn for length in policy} == {1, 2, 4, 8}
+    with pytest.raises(ValueError, match="a policy of 2 lengths does not fit 3 classes"):
+        run("dm:1,8", train)
+
+
+def test_published_dm_steps_by_its_authors_rate(train):
+    """One step of SGD with rate 30 from the real start, whatever the settings say."""
+    plain = run("dm", train, settings=TINY.replace(distill_optimizer="sgd", distill_lr=30.0, distill_momentum=0.5))
+    other = TINY.replace(distill_optimizer="adam", distill_lr=0.5, distill_start="noise")
+    assert torch.equal(run("dm:published", train, settings=other).videos, plain.videos)
+
+
 def test_david_keeps_its_journal_and_checkpoint_in_work_and_its_teacher_beside_it(train, tmp_path):
     run("david", train, work=tmp_path / "run")
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["search.json"]
@@ -102,12 +145,18 @@ def test_names_titles_and_rows_of_the_paper():
     assert found["random"] == ("Random", "Random") and found["random:2"] == ("Random, L = 2", None)
     assert found["dm"] == ("DM", "DM") and found["dm:2"] == ("DM, L = 2", None)
     assert found["david"] == ("DAViD", "DAViD") and found["david:paper"][0] == "DAViD (paper rule)"
+    assert found["vdsd"] == ("VDSD on DM", "VDSD") and found["vdsd:mtt"] == ("VDSD on MTT", "VDSD")
     assert all(method(name).name == name for name in ALL)
+    assert len({title for title, _ in found.values()}) == len(ALL)
 
 
 def test_stages_name_the_settings_that_matter():
     assert method("random:2").stages == ("student",)
+    assert method("herding").stages == ("teacher", "student")
     assert method("dm").stages == ("distill", "student")
+    assert method("mtt").stages == ("expert", "mtt", "student")
+    assert set(method("vdsd").stages) == {"vdsd", "distill", "student"}
+    assert set(method("vdsd:mtt").stages) == {"vdsd", "expert", "mtt", "student"}
     assert set(method("david").stages) == {"distill", "search", "teacher", "student"}
     assert method("full").stages == ("teacher",)
 
@@ -115,11 +164,15 @@ def test_stages_name_the_settings_that_matter():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("dvid", "unknown method 'dvid'; did you mean 'david'? Known are full, random, dm, david"),
-        ("", "unknown method ''. Known are full, random, dm, david"),
+        ("dvid", "unknown method 'dvid'; did you mean 'david'? Known are full, random, keyframe"),
+        ("", "unknown method ''. Known are full, random, keyframe"),
         ("full:3", "unknown method 'full:3'"),
+        ("mtt:dm", "unknown method 'mtt:dm'; mtt takes no option 'dm'"),
+        ("vdsd:frepo", "unknown method 'vdsd:frepo'"),
+        ("dm:", "method 'dm:': the option of dm is a segment length L"),
         ("dm:0", "method 'dm:0': the option of dm is a segment length L, as in 'dm:4'"),
         ("dm:x", "method 'dm:x': the option of dm is a segment length L"),
+        ("random:published", "the option of random is a segment length L, as in 'random:4'"),
         ("random:-2", "method 'random:-2': the option of random is a segment length L, as in 'random:4'"),
         ("david:foo", "method 'david:foo': the option of david is a search rule, one of paper, recommended"),
     ],

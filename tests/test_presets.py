@@ -6,7 +6,7 @@ import pytest
 
 from david.presets import PRESETS, Settings, preset
 
-STAGES = ("distill", "search", "teacher", "student")
+STAGES = ("distill", "search", "teacher", "expert", "mtt", "vdsd", "student")
 
 
 def test_defaults_are_the_papers():
@@ -93,7 +93,15 @@ def test_subset_of_a_stage():
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_does_not_see_the_settings_of_another(stage):
-    changes = {"distill_lr": 0.5, "search_p": 0.5, "teacher_lr": 0.5, "student_lr": 0.5}
+    changes = {
+        "distill_lr": 0.5,
+        "search_p": 0.5,
+        "teacher_lr": 0.5,
+        "expert_lr": 0.5,
+        "mtt_lr": 0.5,
+        "student_lr": 0.5,
+    }
+    changes["vdsd_static_lr"] = 0.5
     del changes[next(name for name in changes if name.startswith(stage))]
     assert Settings().replace(**changes).subset(stage) == Settings().subset(stage)
     assert Settings(frames=8).subset(stage) != Settings().subset(stage)

@@ -10,9 +10,6 @@ from david.records import (
     IDENTITY,
     Store,
     made_on,
-    paper_tables,
-    paper_value,
-    published_table,
     record_key,
     summary,
 )
@@ -40,6 +37,7 @@ def a_record(per_student=((1.0, 0.0), (0.5, 0.5)), **changes):
         "clips_per_class": [2, 4],
         "stored_bytes": 100,
         "seconds": {"distill": 3.0, "evaluate": 4.0},
+        "peak_bytes": 2**30,
         "made": {"time": "now"},
         **changes,
     }
@@ -130,6 +128,7 @@ def test_summary_over_seeds_by_hand():
     table = summary(records)
     assert table.columns.tolist() == [
         *("dataset", "method", "ipc", "mean", "std", "seeds", "students", "stored_bytes", "clips", "seconds"),
+        "peak_bytes",
     ]
     (row,) = table.to_dict("records")
     assert row == {
@@ -167,51 +166,11 @@ def test_summary_of_some_classes_averages_over_classes():
         summary([record], ["c"])
 
 
-def test_the_papers_numbers():
-    assert paper_value("DAViD", "TR-UCF", 1) == "26.6 ± 0.8"
-    assert paper_value("VDSD", "K400", 5) == "11.5 ± 0.5"
-    assert paper_value("Full DS", "HMDB51", 0) == "28.59 ± 0.69"  # has no IPC
-    assert (
-        paper_value("DAViD", "TR-UCF", 10) == paper_value("DAViD", "motions", 1) == paper_value(None, "K400", 1) == ""
-    )
-    table = paper_tables()
-    assert not table.duplicated(["table", "row", "dataset", "ipc"]).any()
-    assert set(table.loc[table["ipc"].isna(), "row"]) == {"Full DS"}
-
-
-def test_published_table_by_hand():
-    records = [
-        a_record(method="full", ipc=0, stored_bytes=2**21, seconds={"evaluate": 9.4}),
-        a_record(method="dm:4"),
-        a_record(((0.0, 1.0), (0.25, 0.25)), seed=1),
-    ]
-    titles = {"full": ("Full data", "Full DS"), "dm:4": ("DM, L = 4", None)}
-    table = published_table(records, titles, beside="UCF101")
-    assert "paper, UCF101, %" not in published_table(records, titles)
-    assert table.columns.name == "method"
-    rows = table.reset_index(names="method").map(lambda cell: cell.replace("\N{NO-BREAK SPACE}", " "))
-    assert rows.to_dict("records") == [
-        {
-            "method": "Full data",
-            "IPC": "all",
-            "paper, UCF101, %": "25.83 ± 0.0",
-            "ours, motions, %": "62.5 ± 17.7",
-            "n": "1 × 2",
-            "clips / class": "3.0",
-            "stored MiB": "2.00",
-            "seconds": "9",
-        },
-        {
-            "method": "DM, L = 4",
-            "IPC": "1",
-            "paper, UCF101, %": "",
-            "ours, motions, %": "43.8 ± 26.5",
-            "n": "2 × 2",
-            "clips / class": "3.0",
-            "stored MiB": "0.00",
-            "seconds": "7",
-        },
-    ]
+def test_summary_by_top_5():
+    record = a_record()
+    record["students"] = [s | {"top5": t} for s, t in zip(record["students"], (1.0, 0.5), strict=True)]
+    (row,) = summary([record, record | {"seed": 1, "peak_bytes": 0}], metric="top5").to_dict("records")
+    assert row["mean"] == 0.75 and row["peak_bytes"] == 2**29
 
 
 def test_made_on_tells_no_host_and_no_path():

@@ -64,6 +64,11 @@ def search(train, reward, *, seed=0, journal=None, **changes):
     return learn_policy(train, reward, ipc=1, seed=seed, settings=settings(**changes), journal=journal)
 
 
+def untimed(episodes):
+    """The episodes without their seconds, which no second run repeats."""
+    return [{name: value for name, value in episode.items() if name != "seconds"} for episode in episodes]
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_recommended_rule_finds_the_best_action_of_every_class(train, made, seed):
     found = search(train, KnownReward(noise=0.001), seed=seed)
@@ -111,10 +116,10 @@ def test_an_interrupted_search_goes_on_where_it_was(train, made, tmp_path, after
     made.clear()
     resumed = search(train, KnownReward(), journal=journal, **changes)
     assert len(made) == 10 - after
-    assert resumed.episodes == whole.episodes == read_json(journal)["episodes"]
+    assert untimed(resumed.episodes) == untimed(whole.episodes) == untimed(read_json(journal)["episodes"])
     assert torch.equal(resumed.policy, whole.policy) and torch.equal(resumed.mean_reward, whole.mean_reward)
     made.clear()
-    assert search(train, KnownReward(), journal=journal, **changes).episodes == whole.episodes and not made
+    assert search(train, KnownReward(), journal=journal, **changes).episodes == resumed.episodes and not made
     with pytest.raises(ValueError, match=r"search\.json is the journal of another search"):
         search(train, KnownReward(), seed=1, journal=journal, **changes)
 
@@ -138,5 +143,38 @@ def test_episodes_of_one_warm_up_round_share_their_noise(train):
 
 
 def test_same_seed_same_search(train, made):
-    runs = [search(train, KnownReward(0.001), seed=seed, search_warmup=0).episodes for seed in (0, 0, 1)]
+    runs = [untimed(search(train, KnownReward(0.001), seed=seed, search_warmup=0).episodes) for seed in (0, 0, 1)]
     assert runs[0] == runs[1] != runs[2]
+
+
+def test_episodes_say_what_they_cost(train, made):
+    """Six classes of one real clip; the passes of one episode at L = 1, 2, 4, 8 of 8 frames, by hand."""
+    changes = {"search_warmup": 1, "search_episodes": 0, "distill_iterations": 30, "search_beta": 0.1}
+    episodes = search(train, KnownReward(), **changes).episodes
+    assert [e["iterations"] for e in episodes] == [3] * 4  # search_episodes = 0: the warm-up alone
+    assert [e["backward"] for e in episodes] == [3 * 6 * n for n in (8, 4, 2, 1)]
+    assert [e["forward"] for e in episodes] == [3 * 6 + 2 * 6 * n for n in (8, 4, 2, 1)]
+    assert all(e["seconds"] >= 0 for e in episodes)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_halving_finds_the_best_action_of_every_class(train, made, seed):
+    found = search(train, KnownReward(noise=0.001), seed=seed, search_agent="halving", search_episodes=12)
+    assert found.policy.tolist() == list(BEST)
+    first, last = [d.seed for d in made][:4], [d.seed for d in made][4:]
+    assert len(set(first)) == len(set(last)) == 1 and first[0] != last[0]  # common random numbers within a round
+
+
+def test_a_shared_agent_takes_the_action_of_largest_mean_reward(train, made):
+    """Distances of BEST from L = 1, 2, 4, 8 in octaves: means 7/6 to 11/6; the smallest is at L = 2 or 4."""
+    found = search(train, KnownReward(), search_agent="shared")
+    distances = [sum(abs(torch.tensor(length / b).log2().item()) for b in BEST) / 6 for length in (1, 2, 4, 8)]
+    assert torch.allclose(found.mean_reward, 0.2 - 0.01 * torch.tensor(distances).double().expand(6, -1))
+    assert set(found.policy.tolist()) == {(1, 2, 4, 8)[distances.index(min(distances))]}
+
+
+def test_agents_that_cannot_be(train):
+    with pytest.raises(ValueError, match="unknown search_agent 'sarsa'; choose one of halving, q, shared"):
+        search(train, KnownReward(), search_agent="sarsa")
+    with pytest.raises(ValueError, match="search_episodes=0 stands for the warm-up alone"):
+        search(train, KnownReward(), search_episodes=0, search_warmup=0)

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from david.temporal import action_set, num_segments, partition
+from david.temporal import action_set, given_policy, num_segments, partition
 
 
 def test_by_hand():
@@ -37,3 +37,18 @@ def test_adjoint_sums_the_copies():
     video = torch.zeros(1, 4, 2, requires_grad=True)
     partition(video, 2).sum().backward()
     assert torch.equal(video.grad, torch.full((1, 4, 2), 2.0))
+
+
+def test_given_policy():
+    given = {"num_classes": 3, "frames": 8, "seed": 0}
+    assert given_policy(None, **given).tolist() == [8, 8, 8]
+    assert given_policy((2,), **given).tolist() == [2, 2, 2]
+    assert given_policy((1, 8, 4), **given).tolist() == [1, 8, 4]
+    drawn = given_policy("any", **given | {"num_classes": 4000})
+    assert torch.equal(drawn, given_policy("any", **given | {"num_classes": 4000}))
+    assert not torch.equal(drawn, given_policy("any", **given | {"num_classes": 4000, "seed": 1}))
+    assert drawn.unique(return_counts=True)[1].tolist() == pytest.approx([1000] * 4, abs=100)
+    with pytest.raises(ValueError, match="a policy of 2 lengths does not fit 3 classes"):
+        given_policy((1, 2), **given)
+    with pytest.raises(ValueError, match="frames_per_segment=3 does not divide"):
+        given_policy((3,), **given)

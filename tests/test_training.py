@@ -110,6 +110,19 @@ def test_a_stage_has_its_own_recipe(train, monkeypatch):
     assert net.embed_dim == C3D(3, 16, 48, 0.125).embed_dim and net.classifier.out_features == 3
 
 
+@pytest.mark.parametrize(("stage", "optimizer"), [("student", "sgd"), ("student", "adam"), ("teacher", "sgd")])
+def test_students_take_the_learning_rate_that_was_learned_with_the_set(monkeypatch, stage, optimizer):
+    rates = []
+    monkeypatch.setattr("david.training.train_network", lambda net, draw, *, lr, **recipe: rates.append(lr))
+    settings = TINY.replace(
+        student_lr=0.3, teacher_lr=0.3, student_optimizer=optimizer, teacher_optimizer=optimizer
+    )  # fmt: skip
+    for info in ({"student_lr": 0.02}, {}):
+        source = DistilledSet(torch.zeros(2, 1, 8, 3, 48, 48), torch.tensor([8, 8]), ["a", "b"], info)
+        train_on(source, stage=stage, seed=0, settings=settings)
+    assert rates == [0.02 if (stage, optimizer) == ("student", "sgd") else 0.3, 0.3]
+
+
 def test_the_teacher_is_trained_once_and_read_back(train, monkeypatch, tmp_path):
     first = load_teacher(train, settings=TINY, folder=tmp_path)
     assert torch.equal(weights(first), weights(load_teacher(train, settings=TINY)))

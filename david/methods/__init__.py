@@ -1,12 +1,13 @@
 """The methods, each one file with one function: ``distill(train, *, ipc, seed, settings, work) -> DistilledSet``."""
 
 import difflib
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
+from importlib import import_module
 
-from david.methods import david, dm, full, random
-from david.presets import RULES
+from david.presets import RULES, Settings
+
+# The authors' recipe of DM on video (VDSD's script), for the row "DM, published step": protocol section 3.
+PUBLISHED_DM = {"distill_start": "real", "distill_optimizer": "sgd", "distill_lr": 30.0, "distill_momentum": 0.5}
 
 
 @dataclass(frozen=True)
@@ -17,49 +18,93 @@ class Method:
         name: what was asked for, e.g. "dm:4".
         title: how tables print it.
         paper: the row of the paper's tables that it reproduces, or None.
-        distill: the function, options bound.
         stages: the prefixes of the settings it depends on, beside the common ones.
-        rule: the search rule that replaces the settings' own, or None.
+        changes: settings that the method replaces by its own.
+        options: arguments that its function takes beside the common ones.
     """
 
     name: str
     title: str
     paper: str | None
-    distill: Callable
     stages: tuple[str, ...]
-    rule: str | None = None
+    changes: dict = field(default_factory=dict)
+    options: dict = field(default_factory=dict)
+
+    def settings(self, settings: Settings) -> Settings:
+        """The settings under which the method runs."""
+        return settings.replace(**self.changes)
+
+    def distill(self, train, *, ipc, seed, settings, work=None):
+        """The method's distilled set: see the ``distill`` of its file, ``david.methods.<name before the colon>``."""
+        function = import_module(f"david.methods.{self.name.partition(':')[0]}").distill
+        settings = self.settings(settings)
+        return function(train, ipc=ipc, seed=seed, settings=settings, work=work, **self.options)
+
+
+# name: (title, row of the paper, stages)
+_PLAIN = {
+    "full": ("Full data", "Full DS", ("teacher",)),
+    "random": ("Random", "Random", ("student",)),
+    "keyframe": ("KeyFrame", "KeyFrame", ("student",)),
+    "herding": ("Herding", None, ("teacher", "student")),
+    "kcenter": ("K-Center", None, ("teacher", "student")),
+    "dm": ("DM", "DM", ("distill", "student")),
+    "mtt": ("MTT", "MTT", ("expert", "mtt", "student")),
+    "vdsd": ("VDSD on DM", "VDSD", ("vdsd", "distill", "student")),
+    "david": ("DAViD", "DAViD", ("distill", "search", "teacher", "student")),
+}
+# The rows of Tables 1 and 2, with those that the paper lacks.
+ROWS = ("full", "random", "random:1", "keyframe", "herding", "kcenter", "dm", "mtt", "vdsd", "vdsd:mtt", "david")
+# What a search rule is called, and the row of the paper's Tables 1-4 that it stands for.
+_RULE_TITLES = {
+    "paper": ("DAViD (paper rule)", "DAViD"),
+    "recommended": ("DAViD (recommended rule)", "DAViD"),
+    "grid": ("Grid search", None),
+    "full": ("Full-length search", None),
+    "paper-full": ("Full-length search (paper rule)", None),
+    "halving": ("Successive halving", None),
+    "shared": ("One learned L for all", None),
+}
 
 
 def method(name: str) -> Method:
-    """Look a method up by name: "full", "random", "dm", "david"; or with an option after a colon.
+    """Look a method up by name: one of the plain names, or one with an option after a colon.
 
-    "random:2" and "dm:2" use segments of L = 2 frames for all classes; "david:paper" and "david:recommended"
-    name the search rule, which plain "david" takes from the settings.
+    "random" and "dm" take a policy: one L for all classes ("dm:4"), one for each class ("dm:1,8,2"), or "any", an L
+    drawn for each class. "dm:published" is DM with its authors' start and step size, "vdsd:mtt" VDSD on MTT.
+    "david" takes a search rule of ``presets.RULES`` ("david:paper", "david:grid", "david:shared", ...), which plain
+    "david" reads from the settings; "david:undistilled" learns the policy and then stores real segments under it.
 
     Raises:
         ValueError: unknown name or option, with the nearest known one.
     """
     base, _, option = name.partition(":")
-    if base == "full" and not option:
-        return Method(name, "Full data", "Full DS", full.distill, ("teacher",))
+    if base not in _PLAIN:
+        near = difflib.get_close_matches(base, _PLAIN, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        raise ValueError(f"unknown method {name!r}{hint} Known are {', '.join(_PLAIN)}")
+    title, paper, stages = _PLAIN[base]
+    if not option and ":" not in name:
+        return Method(name, title, paper, stages)
     if base in ("random", "dm"):
-        module, title, paper = (random, "Random", "Random") if base == "random" else (dm, "DM", "DM")
-        stages = ("student",) if base == "random" else ("distill", "student")
-        if not option:
-            return Method(name, title, paper, module.distill, stages)
-        if option.isdecimal() and int(option) > 0:
-            bound = partial(module.distill, frames_per_segment=int(option))
-            return Method(name, f"{title}, L = {option}", None, bound, stages)
-        raise ValueError(f"method {name!r}: the option of {base} is a segment length L, as in '{base}:4'")
+        if option == "any":
+            return Method(name, f"{title}, any L per class", None, stages, options={"policy": "any"})
+        if base == "dm" and option == "published":
+            return Method(name, "DM, published step", "DM", stages, PUBLISHED_DM)
+        parts = option.split(",")
+        if all(part.isdecimal() and int(part) > 0 for part in parts):
+            shown = f"L = {option}" if len(parts) == 1 else "given policy"
+            return Method(name, f"{title}, {shown}", None, stages, options={"policy": tuple(map(int, parts))})
+        known = f"a segment length L, as in '{base}:4', one for each class, as in '{base}:1,8,2', or '{base}:any'"
+        raise ValueError(f"method {name!r}: the option of {base} is {known}")
+    if name == "vdsd:mtt":
+        stages = ("vdsd", "expert", "mtt", "student")
+        return Method(name, "VDSD on MTT", "VDSD", stages, options={"backbone": "mtt"})
     if base == "david":
-        stages = ("distill", "search", "teacher", "student")
-        if not option:
-            return Method(name, "DAViD", "DAViD", david.distill, stages)
+        if option == "undistilled":
+            return Method(name, "DAViD, undistilled", None, stages, options={"synthesis": False})
         if option in RULES:
-            bound = partial(david.distill, rule=option)
-            return Method(name, f"DAViD ({option} rule)", "DAViD", bound, stages, option)
-        raise ValueError(f"method {name!r}: the option of david is a search rule, one of {', '.join(RULES)}")
-    known = ("full", "random", "dm", "david")
-    near = difflib.get_close_matches(base, known, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
-    raise ValueError(f"unknown method {name!r}{hint} Known are {', '.join(known)}")
+            return Method(name, *_RULE_TITLES[option], stages, RULES[option])
+        known = f"a search rule, one of {', '.join(RULES)}, or 'undistilled'"
+        raise ValueError(f"method {name!r}: the option of david is {known}")
+    raise ValueError(f"unknown method {name!r}; {base} takes no option {option!r}")

@@ -1,15 +1,17 @@
 """DAViD: learn every class's temporal resolution by Q-learning, then distil under it (Algorithm 1)."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from david.distilled import DistilledSet
+from david.matching import start_videos
 from david.methods.dm import synthesize
 from david.reward import TeacherReward
 from david.search import learn_policy
 from david.training import load_teacher
 
 
-def distill(train, *, ipc, seed, settings, work: Path | None = None, rule: str | None = None) -> DistilledSet:
+def distill(train, *, ipc, seed, settings, work: Path | None = None, synthesis: bool | None = None) -> DistilledSet:
     """Algorithm 1: temporal policy learning with early-stage distillations, then synthesis under the policy learned.
 
     Args:
@@ -18,16 +20,20 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None, rule: str |
         seed: fixes everything random except the teacher, whose seed is ``settings.teacher_seed``.
         settings: its common, ``distill_``, ``search_`` and ``teacher_`` fields.
         work: folder for what an interrupted run continues from; the teacher is kept beside it, for other runs.
-        rule: "paper" or "recommended" replaces the search rule of the settings.
+        synthesis: False stores segments of real frames under the policy learned, without distilling them: the
+            control that tells what the policy brings from what the matching brings.
 
     Returns:
         DistilledSet; its ``info["search"]`` holds the policy's episodes and mean rewards.
     """
-    settings = settings.with_rule(rule) if rule else settings
     teacher = load_teacher(train, settings=settings, folder=None if work is None else work.parent)
     reward = TeacherReward(teacher, train, settings.search_reward)
     journal = None if work is None else work / "search.json"
     found = learn_policy(train, reward, ipc=ipc, seed=seed, settings=settings, journal=journal)
     search = {"actions": list(found.actions), "episodes": found.episodes}
     info = {"method": "david", "search": search}
-    return synthesize(train, found.policy, ipc=ipc, seed=seed, settings=settings, work=work, info=info)
+    if synthesis is not False:
+        return synthesize(train, found.policy, ipc=ipc, seed=seed, settings=settings, work=work, info=info)
+    videos = start_videos(train, found.policy, ipc=ipc, seed=seed, kind="real")
+    info |= {"ipc": ipc, "seed": seed, "settings": asdict(settings)}
+    return DistilledSet(videos, found.policy, list(train.classes), info)

@@ -1,15 +1,14 @@
-"""DM: distribution matching under one temporal resolution for all classes (Case A of Table 4 at L = F)."""
+"""DM: distribution matching under a policy that is given, not learned (Case A of Table 4 at L = F)."""
 
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
 from david.distilled import DistilledSet
 from david.matching import Distiller
+from david.temporal import given_policy
 
 
-def distill(train, *, ipc, seed, settings, work: Path | None = None, frames_per_segment: int | None = None):
+def distill(train, *, ipc, seed, settings, work: Path | None = None, policy: tuple[int, ...] | str | None = None):
     """Match mean features of random networks, class by class, for ``settings.distill_iterations`` iterations.
 
     Args:
@@ -18,19 +17,19 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None, frames_per_
         seed: fixes everything random.
         settings: its common and ``distill_`` fields.
         work: folder for the checkpoint that an interrupted run continues from.
-        frames_per_segment: L for all classes; the default, F, is plain DM without a partition.
+        policy: as ``temporal.given_policy`` takes it; the default, L = F, is plain DM without a partition.
 
     Returns:
         DistilledSet.
     """
-    policy = torch.full((len(train.classes),), frames_per_segment or settings.frames)
-    return synthesize(train, policy, ipc=ipc, seed=seed, settings=settings, work=work, info={"method": "dm"})
+    lengths = given_policy(policy, num_classes=len(train.classes), frames=settings.frames, seed=seed)
+    return synthesize(train, lengths, ipc=ipc, seed=seed, settings=settings, work=work, info={"method": "dm"})
 
 
 def synthesize(train, policy, *, ipc, seed, settings, work, info) -> DistilledSet:
     """The second half of Algorithm 1: distil all N iterations under a fixed policy, int64 (M,) of L."""
     distiller = Distiller(train, policy, ipc=ipc, seed=seed, settings=settings)
     checkpoint = None if work is None else work / "checkpoint.safetensors"
-    videos = distiller.run(settings.distill_iterations, checkpoint=checkpoint)
+    distiller.run(settings.distill_iterations, checkpoint=checkpoint)
     info = {**info, "ipc": ipc, "seed": seed, "settings": asdict(settings)}
-    return DistilledSet(videos, policy, list(train.classes), info)
+    return DistilledSet(distiller.videos, policy, list(train.classes), info)

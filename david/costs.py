@@ -1,0 +1,73 @@
+"""What a run costs: peak memory, and the arithmetic of the network."""
+
+import re
+import resource
+import sys
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from david.c3d import C3D
+from david.presets import Settings
+
+
+def reset_peak(device: torch.device) -> None:
+    """Let ``peak_bytes`` count from here on. On a CPU this takes Linux; elsewhere the peak is that of the process."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Most memory in use since ``reset_peak``: allocated on the device, or resident in this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    with suppress(OSError):
+        return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+@cache
+def clip_flops(frames: int, size: int, width: float) -> tuple[int, int]:
+    """FLOPs of one clip through ``C3D.embed``: without a gradient, and with one to its pixels.
+
+    A multiply-add counts as two. Pooling and activations are left out, as usual.
+    """
+    net = C3D(1, frames, size, width).requires_grad_(False)
+    clip = torch.zeros(1, frames, 3, size, size)
+    counts = []
+    for gradient in (False, True):
+        with FlopCounterMode(display=False) as counter:
+            features = net.embed(clip.requires_grad_(gradient))
+            if gradient:
+                features.sum().backward()
+        counts.append(counter.get_total_flops())
+    return tuple(counts)
+
+
+def search_costs(episodes: list[dict], settings: Settings) -> dict[str, float]:
+    """What the episodes of a search cost in all.
+
+    Args:
+        episodes: of a record's ``search``.
+        settings: frames, size and width of its clips.
+
+    Returns:
+        "episodes", "iterations", "evaluations" (clips through a network, with and without a gradient), "flops" and
+        "seconds".
+    """
+    forward, backward = (sum(episode[name] for episode in episodes) for name in ("forward", "backward"))
+    without, with_gradient = clip_flops(settings.frames, settings.size, settings.width)
+    return {
+        "episodes": len(episodes),
+        "iterations": sum(episode["iterations"] for episode in episodes),
+        "evaluations": forward + backward,
+        "flops": forward * without + backward * with_gradient,
+        "seconds": sum(episode["seconds"] for episode in episodes),
+    }

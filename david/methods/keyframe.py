@@ -1,0 +1,70 @@
+"""KeyFrame: Random's videos, each stored as key frames of all of it instead of as one window.
+
+The paper names the method and gives no definition; this one is protocol 7's.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from david.clips import normalise
+from david.decode import decode_frames, frame_indices
+from david.distilled import DistilledSet
+from david.matching import random_clips
+from david.methods.random import check_ipc
+from david.progress import track
+
+
+def distill(train, *, ipc, seed, settings, work: Path | None = None) -> DistilledSet:
+    """The F key frames, in order, of the videos whose clips ``random.distill`` stores for the same seed.
+
+    Args:
+        train: real clips that know their files.
+        ipc: I, stored videos a class.
+        seed: which videos.
+        settings, work: unused; every method takes them.
+
+    Raises:
+        ValueError: a class has fewer than ``ipc`` clips, or the clips were made in memory.
+        DecodeError: a video that cannot be decoded to its end.
+    """
+    check_ipc(train, ipc)
+    if train.paths is None:
+        raise ValueError("KeyFrame reads whole videos, and these clips have no paths: take them from clips.open_clips")
+    _, frames, height, width, _ = train.videos.shape
+    videos = torch.empty((len(train.classes), ipc, frames, 3, height, width), device=train.device)
+    picks = [random_clips(own, ipc, seed=seed, label=c).numpy() for c, own in enumerate(train.by_class())]
+    paths = train.paths[np.concatenate(picks)]
+    for place, path in zip(videos.flatten(0, 1), track(paths, desc="key frames", unit="video"), strict=True):
+        whole = decode_frames(path, train.size)
+        place.copy_(normalise(torch.from_numpy(whole[key_frames(whole, frames)]).to(train.device)))
+    policy = torch.full((len(videos),), frames)
+    return DistilledSet(videos, policy, list(train.classes), {"method": "keyframe", "seed": seed})
+
+
+def key_frames(frames: np.ndarray, count: int) -> np.ndarray:
+    """Which frames of a video sum it up: of each k-means cluster of its frames, the one nearest to the centroid.
+
+    Frames are compared as grey thumbnails of 16x16. Of fewer than ``count`` different ones, all are taken, each
+    repeated in place, about equally often.
+
+    Args:
+        frames: uint8 (T, H, W, 3).
+        count: k, F of the clip.
+
+    Returns:
+        int64 (count,), ascending; always the same for the same frames.
+    """
+    from sklearn.cluster import KMeans
+
+    small = [Image.fromarray(f).convert("L").resize((16, 16), Image.Resampling.BOX) for f in frames]
+    grey = np.stack([np.asarray(picture, dtype=np.float64).ravel() for picture in small])
+    # k-means cannot split copies, and warns of it: one point for all frames that look alike, weighted by their number.
+    points, first, weights = np.unique(grey, axis=0, return_index=True, return_counts=True)
+    means = KMeans(min(count, len(points)), n_init=10, random_state=0).fit(points, sample_weight=weights)
+    distances = means.transform(points)  # (points, k)
+    distances[means.labels_[:, None] != np.arange(distances.shape[1])] = np.inf  # a key frame is of its own cluster
+    chosen = np.unique(first[distances.argmin(0)])
+    return chosen[frame_indices(len(chosen), count, stride=1)]

@@ -1,0 +1,83 @@
+"""Tables as the book prints them: the paper's numbers beside ours, with what each of ours cost."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from david.methods import method
+from david.records import summary
+
+
+def paper_tables() -> pd.DataFrame:
+    """The numbers of the paper's Tables 1 to 4.
+
+    Returns:
+        columns table, row, dataset, ipc (NaN for full data), mean and std (percent; in Table 3 hours), quoted_from
+        ("VDSD" where the paper copied the number, NaN otherwise).
+    """
+    return pd.read_csv(Path(__file__).with_name("paper_tables.csv"))
+
+
+def paper_value(row: str | None, dataset: str, ipc: int) -> str:
+    """What Table 1 or 2 of the paper prints for a method, dataset and IPC, or "" where it has no such number."""
+    table = paper_tables()
+    found = table[(table["row"] == row) & (table["dataset"] == dataset) & table["table"].isin([1, 2])]
+    found = found[(found["ipc"] == ipc) | found["ipc"].isna()]
+    return "" if found.empty else f"{found['mean'].iloc[0]} ± {found['std'].iloc[0]}"
+
+
+def percent(mean: float, std: float) -> str:
+    """Mean and deviation, fractions of 1, as tables print them."""
+    return f"{100 * mean:.1f} ± {100 * std:.1f}"
+
+
+def leader(table: pd.DataFrame):
+    """The row of a ``summary`` whose interval, mean ± std, lies above all others', full data apart; or None."""
+    ranked = table[table["method"] != "full"].sort_values("mean", ascending=False)
+    if len(ranked) < 2:
+        return None
+    first, *others = ranked.itertuples()
+    return first if all(first.mean - first.std > row.mean + row.std for row in others) else None
+
+
+def accuracy_table(records: Iterable[dict], beside: str | None = None, metric: str = "top1") -> pd.DataFrame:
+    """Accuracies and costs, a row for each method and IPC, bold where no other method's interval at that IPC reaches.
+
+    Args:
+        records: of one dataset.
+        beside: the paper's dataset to show; its numbers are for that dataset only, not for ours.
+        metric: "top1" or "top5".
+
+    Returns:
+        strings of HTML for ``show``, indexed by method title, IPC by IPC.
+    """
+    table = summary(records, metric=metric).sort_values("ipc", kind="stable")
+    bold = [leader(group) for _, group in table.groupby("ipc")]
+    bold = {(row.method, row.ipc) for row in bold if row is not None}
+    rows, index = [], []
+    for row in table.itertuples():
+        found = method(row.method)
+        ours = percent(row.mean, row.std)
+        cells = {"IPC": row.ipc or "all"}
+        if beside is not None:
+            cells[f"paper, {beside}, %"] = paper_value(found.paper, beside, row.ipc)
+        cells |= {
+            f"ours, {row.dataset}, %": f"<b>{ours}</b>" if (row.method, row.ipc) in bold else ours,
+            "n": f"{row.seeds} × {row.students}",
+            "clips / class": f"{row.clips:.1f}",
+            "stored MiB": f"{row.stored_bytes / 2**20:.2f}",
+            "seconds": f"{row.seconds:.0f}",
+            "peak MiB": f"{row.peak_bytes / 2**20:.0f}",
+        }
+        rows.append({name: str(value) for name, value in cells.items()})
+        index.append(found.title)
+    return pd.DataFrame(rows, index=index).rename_axis("method", axis=1)
+
+
+def show(table: pd.DataFrame):
+    """A table of strings for display, as IPython.display.HTML; numbers do not break over lines in a narrow page."""
+    from IPython.display import HTML  # only notebooks need IPython
+
+    kept = table.map(lambda cell: str(cell).replace(" ", "\u00a0"))
+    return HTML(kept.to_html(escape=False, border=0))

@@ -1,0 +1,47 @@
+"""Peak memory is that of the work since the reset; FLOPs are those of the protocol's table."""
+
+import sys
+
+import pytest
+import torch
+
+from david.costs import clip_flops, peak_bytes, reset_peak, search_costs
+from david.presets import Settings, preset
+
+CPU = torch.device("cpu")
+
+
+def test_flops_of_the_published_network():
+    """Protocol, section 1: 11.00 GFLOP forward and 22.00 with a gradient to the input; 1.773 and 3.545."""
+    assert [round(f / 1e9, 2) for f in clip_flops(16, 112, 1.0)] == [11.00, 22.00]
+    assert [round(f / 1e9, 3) for f in clip_flops(8, 64, 1.0)] == [1.773, 3.545]
+
+
+def test_search_costs_by_hand():
+    settings = preset("demo")
+    without, with_gradient = clip_flops(8, 48, 0.25)
+    episodes = [
+        {"iterations": 4, "forward": 100, "backward": 40, "seconds": 1.5},
+        {"iterations": 2, "forward": 10, "backward": 5, "seconds": 0.5},
+    ]
+    assert search_costs(episodes, settings) == {
+        "episodes": 2,
+        "iterations": 6,
+        "evaluations": 155,
+        "flops": 110 * without + 45 * with_gradient,
+        "seconds": 2.0,
+    }
+    assert search_costs(episodes, Settings())["flops"] > 90 * search_costs(episodes, settings)["flops"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can forget a peak")
+def test_peak_forgets_what_was_before_the_reset():
+    block = torch.ones(50 * 2**20)  # 200 MiB
+    high = peak_bytes(CPU)
+    del block
+    reset_peak(CPU)
+    low = peak_bytes(CPU)
+    assert high - low > 150 * 2**20
+    block = torch.ones(25 * 2**20)
+    assert 60 * 2**20 < peak_bytes(CPU) - low < 140 * 2**20
+    del block

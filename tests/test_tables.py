@@ -1,0 +1,75 @@
+"""The paper's numbers, and tables by hand."""
+
+import pandas as pd
+import pytest
+from test_records import a_record
+
+from david.tables import accuracy_table, leader, paper_tables, paper_value, show
+
+
+def test_the_papers_numbers():
+    assert paper_value("DAViD", "TR-UCF", 1) == "26.6 ± 0.8"
+    assert paper_value("VDSD", "K400", 5) == "11.5 ± 0.5"
+    assert paper_value("Full DS", "HMDB51", 0) == "28.59 ± 0.69"  # has no IPC
+    for nothing in [("DAViD", "TR-UCF", 10), ("DAViD", "motions", 1), (None, "K400", 1), ("Grid Search", "HMDB51", 1)]:
+        assert paper_value(*nothing) == ""
+    table = paper_tables()
+    assert not table.duplicated(["table", "row", "dataset", "ipc"]).any()
+    assert set(table.loc[table["ipc"].isna(), "row"]) == {"Full DS"}
+    assert table[table["table"] == 3]["mean"].tolist() == [96, 155.8, 48.2, 81.3, 0.9, 1.6]
+
+
+def rows(*values):
+    """A summary of methods with (mean, std)."""
+    return pd.DataFrame([{"method": name, "mean": mean, "std": std} for name, mean, std in values])
+
+
+@pytest.mark.parametrize(
+    ("table", "first"),
+    [
+        (rows(("dm", 0.5, 0.1), ("david", 0.7, 0.05)), "david"),
+        (rows(("dm", 0.5, 0.1), ("david", 0.7, 0.11)), None),  # 0.59 < 0.60
+        (rows(("full", 0.9, 0.0), ("dm", 0.5, 0.1), ("david", 0.7, 0.05)), "david"),  # full data does not compete
+        (rows(("random", 0.1, 0.5), ("dm", 0.5, 0.0), ("david", 0.7, 0.0)), "david"),
+        (rows(("random", 0.1, 0.65), ("dm", 0.5, 0.0), ("david", 0.7, 0.0)), None),  # not the second best, but wide
+        (rows(("david", 0.7, 0.0)), None),  # nobody to compare with
+        (rows(("dm", 0.5, float("nan")), ("david", 0.7, float("nan"))), None),  # one seed has no interval
+    ],
+)
+def test_leader(table, first):
+    found = leader(table)
+    assert (found and found.method) == first
+
+
+def test_accuracy_table_by_hand():
+    records = [
+        a_record(method="full", ipc=0, stored_bytes=2**21, seconds={"evaluate": 9.4}),
+        a_record(method="dm:4", ipc=5),
+        a_record(method="dm:4"),
+        a_record(((0.0, 1.0), (0.25, 0.25)), seed=1),
+        a_record(((1.0, 1.0), (1.0, 1.0)), method="david"),
+        a_record(((1.0, 1.0), (1.0, 1.0)), method="david", seed=1),
+    ]
+    table = accuracy_table(records, beside="UCF101")
+    assert "paper, UCF101, %" not in accuracy_table(records)
+    assert table.columns.name == "method" and table.index.tolist() == ["Full data", "DM, L = 4", "DAViD", "DM, L = 4"]
+    first, dm, david, five = table.to_dict("records")
+    assert first == {
+        "IPC": "all",
+        "paper, UCF101, %": "25.83 ± 0.0",
+        "ours, motions, %": "62.5 ± 17.7",
+        "n": "1 × 2",
+        "clips / class": "3.0",
+        "stored MiB": "2.00",
+        "seconds": "9",
+        "peak MiB": "1024",
+    }
+    assert (dm["IPC"], dm["paper, UCF101, %"], dm["ours, motions, %"]) == ("1", "", "43.8 ± 26.5")
+    assert (david["paper, UCF101, %"], david["ours, motions, %"]) == ("15.9 ± 0.3", "<b>100.0 ± 0.0</b>")
+    assert five["IPC"] == "5" and five["n"] == "1 × 2"
+    assert accuracy_table(records, metric="top5")["ours, motions, %"].iloc[0] == "100.0 ± 0.0"
+
+
+def test_shown_tables_keep_their_emphasis_and_do_not_break_numbers():
+    html = show(pd.DataFrame({"a b": ["<b>1 ± 2</b>"]}, index=["x"])).data
+    assert "<b>1\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}2</b>" in html and "dataframe" in html
