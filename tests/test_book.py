@@ -51,7 +51,8 @@ def test_an_unknown_preset_names_the_known_ones(tmp_path):
 
 def test_a_parameter_that_the_notebook_does_not_have(tmp_path):
     root = write_root(tmp_path, [page(parameters={"dataset": "ucf12", "sedes": [0]})], good="1")
-    with pytest.raises(ValueError, match=r"tiny\.yml: good\.ipynb has no parameter 'sedes'; it has dataset, seeds, published"):
+    message = r"tiny\.yml: good\.ipynb has no parameter 'sedes'; it has dataset, seeds, published"
+    with pytest.raises(ValueError, match=message):
         book.load_plan(root, "tiny")
 
 
