@@ -70,16 +70,21 @@ class C3D(nn.Module):
         logits = self.classifier(self.dropout(steps).transpose(1, 2))  # (B, T-1, num_classes)
         return logits.amax(1)
 
-    @torch.no_grad()
     def reset(self, generator: torch.Generator) -> "C3D":
-        """Draw all weights anew, in place, from PyTorch's default distribution U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+        """Draw all weights anew, in place, as ``default_weights`` does.
 
         One network re-initialised in place replaces the fresh network object that earlier code builds in every
         iteration (and seeds from the clock).
         """
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv3d | nn.Linear):
-                bound = layer.weight[0].numel() ** -0.5
-                layer.weight.uniform_(-bound, bound, generator=generator)
-                layer.bias.uniform_(-bound, bound, generator=generator)
-        return self
+        return default_weights(self, generator)
+
+
+@torch.no_grad()
+def default_weights(net: nn.Module, generator: torch.Generator) -> nn.Module:
+    """Draw convolutions and linear layers, in place, from PyTorch's default U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d | nn.Conv3d | nn.Linear):
+            bound = layer.weight[0].numel() ** -0.5
+            layer.weight.uniform_(-bound, bound, generator=generator)
+            layer.bias.uniform_(-bound, bound, generator=generator)
+    return net

@@ -8,22 +8,12 @@ import torch
 from torch import nn
 from torch.nn.functional import cosine_similarity, cross_entropy
 
+from david.c3d import default_weights
 from david.clips import Clips, normalise
 from david.loop import Loop
 from david.matching import random_clips
 from david.presets import Settings
 from david.seeds import derive, generator
-
-
-@torch.no_grad()
-def default_weights(net: nn.Module, random: torch.Generator) -> nn.Module:
-    """Draw the weights of convolutions and linear layers from PyTorch's default distribution, in place: see C3D."""
-    for layer in net.modules():
-        if isinstance(layer, nn.modules.conv._ConvNd | nn.Linear):
-            bound = layer.weight[0].numel() ** -0.5
-            layer.weight.uniform_(-bound, bound, generator=random)
-            layer.bias.uniform_(-bound, bound, generator=random)
-    return net
 
 
 def convnet(num_classes: int, size: int, width: float = 1.0) -> nn.Sequential:

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from david.gradient_matching import GradientMatcher, default_weights
+from david.c3d import default_weights
+from david.gradient_matching import GradientMatcher
 from david.loop import Loop
 from david.matching import RandomFeatures, class_chunks, class_means, dm_loss, pixel_optimizer
 from david.presets import Settings
