@@ -39,9 +39,9 @@ def test_a_page_that_reads_published_records_finds_them(page, tmp_path):
     experiment = Experiment(given["dataset"], settings, Store(tmp_path, ROOT / "book" / "records"))
     experiment.at_hand = False  # a record that is missing is to be an error here, not made
     records = []
-    for name in ("methods", "cases", "grid", "controls"):
-        records += experiment.table(given.get(name, []), ipcs=given.get("ipcs", [1]), seeds=given["seeds"])
-    rules = [s if s.startswith("david") else f"david:{s}" for s in given.get("searches", [])]
-    records += experiment.table(rules, ipcs=[given.get("ipc", 1)], seeds=given["seeds"])
+    for name in ("methods", "cases", "grid", "controls", "searches", "early", "full"):
+        rows = given.get(name, [])
+        rows = [rows] if isinstance(rows, str) else rows
+        records += experiment.table(rows, ipcs=given.get("ipcs", [given.get("ipc", 1)]), seeds=given["seeds"])
     records += experiment.table(["dm"], ipcs=given.get("more", []), seeds=given["seeds"])
     assert records and all(record["published"] for record in records)
