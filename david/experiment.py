@@ -85,9 +85,9 @@ class Experiment:
         Raises:
             ValueError: unknown method; or no such record, and no data to make it from.
         """
-        identity = self.identity(method, ipc=ipc, seed=seed)
-        if record := self.store.find(**identity):
+        if record := self._find(method, ipc=ipc, seed=seed):
             return record
+        identity = self.identity(method, ipc=ipc, seed=seed)
         if not self.at_hand:
             raise ValueError(
                 f"no record of {method} at IPC {ipc}, seed {seed} on {self.name} with these settings; "
@@ -112,6 +112,9 @@ class Experiment:
         path = self.store.add(record)
         shutil.rmtree(work, ignore_errors=True)
         return {**record, "path": path, "published": False}
+
+    def _find(self, method: str, *, ipc: int, seed: int) -> dict | None:
+        return self.store.find(**self.identity(method, ipc=ipc, seed=seed))
 
     def _distill(self, identity: dict, work: Path) -> tuple[StoredSet | RealSet, float]:
         """The set of a run and the seconds it took, read back if an interrupted run had got that far."""
@@ -141,8 +144,15 @@ class Experiment:
         """The distilled set of a record that was made here."""
         return load_set(record["path"].with_suffix(".safetensors"))
 
-    def table(self, methods: list[str], *, ipcs: list[int] = (1,), seeds: list[int] = (0, 1, 2)) -> list[dict]:
-        """The records of every method, IPC and seed; full data once. All names are checked before any work."""
+    def table(
+        self, methods: list[str], *, ipcs: list[int] = (1,), seeds: list[int] = (0, 1, 2), make=True
+    ) -> list[dict]:
+        """The records of every method, IPC and seed; full data once. All names are checked before any work.
+
+        Args:
+            methods, ipcs, seeds: what to combine.
+            make: False leaves out what has no record yet, instead of making it.
+        """
         todo = {}
         for name in methods:
             find_method(name)
@@ -150,6 +160,9 @@ class Experiment:
                 for seed in seeds:
                     key = (name, 0, 0) if name == "full" else (name, ipc, seed)
                     todo.setdefault(key, (ipc, seed))
+        if not make:
+            found = [self._find(name, ipc=ipc, seed=seed) for (name, *_), (ipc, seed) in todo.items()]
+            return [record for record in found if record]
         records = []
         for (name, *_), (ipc, seed) in track(todo.items(), desc="table", unit="record"):
             records.append(self.run(name, ipc=ipc, seed=seed))

@@ -11,6 +11,7 @@ from conftest import write_dataset
 
 from david import Experiment, Store, preset
 from david.files import read_json
+from david.static_dynamic import load_set
 
 CHANGES = {"width": 0.125, "distill_iterations": 1, "teacher_steps": 1, "student_steps": 1, "student_batch": 4}
 SETTINGS = preset("smoke", **CHANGES)  # four episodes of search, two students
@@ -52,13 +53,25 @@ def counted(monkeypatch, *names) -> list[str]:
     return calls
 
 
+def untimed(search):
+    """What a search leaves, without the seconds of its episodes."""
+    episodes = (
+        [{k: v for k, v in episode.items() if k != "seconds"} for episode in search["episodes"]] if search else []
+    )
+    return {**(search or {}), "episodes": episodes}
+
+
 def lasting(folder) -> dict:
     """{file name: content} of a store's results, without what a second run may change: costs and dates."""
     found = {path.name: read_json(path) for path in folder.glob("*.json")}
     for record in found.values():
         assert all(value >= 0 for value in record.pop("seconds").values()) and record.pop("peak_bytes") > 0
         record.pop("made")
-    return found | {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
+        record["search"] = untimed(record["search"])
+    for path in folder.glob("*.safetensors"):
+        data = load_set(path)
+        found[path.name] = data.videos.numpy().tobytes(), data.policy.tolist(), untimed(data.info.get("search"))
+    return found
 
 
 def test_a_record_says_what_was_run_on_what(experiment, root):
@@ -236,3 +249,9 @@ def test_an_interrupted_table_goes_on_where_it_was(experiment, root, tmp_path, m
     assert made.count("evaluate") == {"student": 1 + 2, "episode": 2 + 2}[where]
     assert made.count("_episode") == {"student": 0, "episode": 2}[where]
     assert lasting(tmp_path) == lasting(experiment.store.folder)
+
+
+def test_a_table_that_makes_nothing_leaves_out_what_is_missing(experiment, monkeypatch):
+    poison(monkeypatch, "david.experiment.evaluate")
+    records = experiment.table([*METHODS, "dm:4"], ipcs=[1, 5], seeds=[0], make=False)
+    assert [(record["method"], record["ipc"]) for record in records] == [(name, 1) for name in METHODS]
