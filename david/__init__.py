@@ -9,10 +9,10 @@ from importlib import import_module
 _HOMES = {
     "C3D": "c3d", "partition": "temporal", "action_set": "temporal", "QLearner": "qlearning",
     "Settings": "presets", "preset": "presets", "PRESETS": "presets", "load": "datasets", "Clips": "clips",
-    "open_clips": "clips", "DistilledSet": "distilled", "RealSet": "distilled", "TeacherReward": "reward",
-    "Distiller": "matching", "learn_policy": "search", "accuracy": "evaluate", "train_on": "training",
-    "load_teacher": "training", "method": "methods", "ROWS": "methods", "Store": "records", "summary": "records",
-    "Experiment": "experiment", "check_parameters": "parameters",
+    "open_clips": "clips", "DistilledSet": "distilled", "RealSet": "distilled", "load_set": "static_dynamic",
+    "TeacherReward": "reward", "Distiller": "matching", "learn_policy": "search", "accuracy": "evaluate",
+    "train_on": "training", "load_teacher": "training", "method": "methods", "ROWS": "methods", "Store": "records",
+    "summary": "records", "Experiment": "experiment", "check_parameters": "parameters",
 }  # fmt: skip
 __all__ = sorted(_HOMES)
 

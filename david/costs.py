@@ -1,9 +1,11 @@
-"""What a run costs: peak memory, and the arithmetic of the network."""
+"""What a run costs: time, peak memory, and the arithmetic of the network."""
 
 import re
 import resource
 import sys
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +14,24 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from david.c3d import C3D
 from david.presets import Settings
+
+_shared = 0.0
+
+
+@contextmanager
+def shared() -> Iterator[None]:
+    """Count the time of this block as spent on what several runs share, so that no single run is charged for it."""
+    global _shared
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        _shared += time.perf_counter() - started
+
+
+def shared_seconds() -> float:
+    """Seconds that this process has spent in ``shared`` blocks so far."""
+    return _shared
 
 
 def reset_peak(device: torch.device) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from david.clips import Clips, open_clips
-from david.costs import peak_bytes, reset_peak
+from david.costs import peak_bytes, reset_peak, shared_seconds
 from david.datasets import check_name, load
 from david.distilled import RealSet, StoredSet
 from david.evaluate import evaluate
@@ -117,14 +117,17 @@ class Experiment:
         return self.store.find(**self.identity(method, ipc=ipc, seed=seed))
 
     def _distill(self, identity: dict, work: Path) -> tuple[StoredSet | RealSet, float]:
-        """The set of a run and the seconds it took, read back if an interrupted run had got that far."""
+        """The set of a run and the seconds it took, read back if an interrupted run had got that far.
+
+        Time spent on teachers, experts and whatever else other runs share does not count.
+        """
         path, timing = self.store.path(identity).with_suffix(".safetensors"), work / "distill.json"
         if path.exists() and timing.exists():
             return load_set(path, self.device), read_json(timing)
         train, run = self.train, find_method(identity["method"]).distill
-        started = time.perf_counter()
+        before, started = shared_seconds(), time.perf_counter()
         distilled = run(train, ipc=identity["ipc"], seed=identity["seed"], settings=self.settings, work=work)
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - started - (shared_seconds() - before)
         if isinstance(distilled, StoredSet):
             distilled.save(path)
             write_json(timing, seconds)

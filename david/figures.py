@@ -148,27 +148,28 @@ def policies(policies: np.ndarray, classes: list[str], actions, kind: dict[str, 
     return figure
 
 
-def accuracies(tables: dict, chance: float) -> plt.Figure:
+def accuracies(tables: dict, chance: float, label: str = "top-1 accuracy, %") -> plt.Figure:
     """Bars of mean accuracy with one standard deviation, a group of bars a method.
 
     Args:
         tables: label of the bars -> what ``records.summary`` returns, the same methods in each.
         chance: accuracy of guessing, drawn as a line.
+        label: of the axis.
     """
     count = len(next(iter(tables.values())))
     figure, axis = plt.subplots(figsize=(max(7, 0.62 * count), 3.2))
     width = 0.8 / len(tables)
-    for k, (label, table) in enumerate(tables.items()):
+    for k, (bars, table) in enumerate(tables.items()):
         at = np.arange(len(table)) + (k - (len(tables) - 1) / 2) * width
-        colours = [COLOURS.get(label, COLOURS.get(name.split(":")[0], "#777777")) for name in table["method"]]
-        axis.bar(at, 100 * table["mean"], width * 0.92, yerr=100 * table["std"], color=colours, label=label, capsize=2)
+        colours = [COLOURS.get(bars, COLOURS.get(name.split(":")[0], "#777777")) for name in table["method"]]
+        axis.bar(at, 100 * table["mean"], width * 0.92, yerr=100 * table["std"], color=colours, label=bars, capsize=2)
     ipcs = table["ipc"].loc[table["ipc"] > 0].nunique()
     titles = [method(name).title for name in table["method"]]
     names = [title + (f"\nIPC {i}" if i and ipcs > 1 else "") for title, i in zip(titles, table["ipc"])]
     axis.set_xticks(range(len(table)), names, rotation=30, ha="right")
     axis.axhline(100 * chance, color="black", linewidth=0.8, linestyle=":")
     axis.annotate("chance", (1, 100 * chance), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
-    axis.set_ylabel("top-1 accuracy, %")
+    axis.set_ylabel(label)
     if len(tables) > 1:
         axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(tables))
     return figure

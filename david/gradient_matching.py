@@ -77,13 +77,14 @@ class GradientMatcher(Loop):
 
     def __init__(self, train: Clips, *, per_class: int, seed: int, settings: Settings):
         self.train, self.seed, self.settings = train, seed, settings
+        self.members = train.by_class()
         self.net = convnet(len(train.classes), settings.size, settings.width).to(train.device)
         self.images = torch.stack(list(self._start(per_class)))
         self.leaves = {"images": self.images}
         self.optimizers = [torch.optim.SGD([self.images], settings.vdsd_static_lr, momentum=0.5)]
 
     def _start(self, per_class: int) -> Iterator[torch.Tensor]:
-        for label, positions in enumerate(self.train.by_class()):
+        for label, positions in enumerate(self.members):
             chosen = random_clips(positions, per_class, seed=self.seed, label=label)
             yield random_frames(self.train, chosen, generator(self.seed, "static start", label))
 
@@ -92,7 +93,7 @@ class GradientMatcher(Loop):
         random = generator(self.seed, "static", self.iteration)
         default_weights(self.net, generator(self.seed, "static network", self.iteration, device=self.train.device))
         gradients = []
-        for label, own in enumerate(self.train.by_class()):
+        for label, own in enumerate(self.members):
             picks = own[torch.randperm(len(own), generator=random)[: self.settings.vdsd_static_batch].numpy()]
             real = weight_gradients(self.net, random_frames(self.train, picks, random), label)
             images = self.images[label].clone().requires_grad_()

@@ -6,7 +6,7 @@ import torch
 
 
 class SuccessiveHalving:
-    """All actions compete for a few iterations, the better half of them for twice as many, and so on to the last.
+    """All actions compete for a few iterations, the better half of them for about twice as many, and so on to the last.
 
     Every class keeps survivors of its own; all classes play in the same episode. Rewards are compared only within a
     round, where all survivors have had the same number of iterations (Jamieson and Talwalkar, 2016).
@@ -14,7 +14,7 @@ class SuccessiveHalving:
     Args:
         num_classes: M.
         num_actions: |A|; actions are indices into the action set.
-        budget: iterations in all, shared equally by the rounds.
+        budget: iterations in all, shared equally by the rounds; an episode has at least one.
 
     Attributes:
         schedule: one (round, iterations) for each episode.

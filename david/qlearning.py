@@ -110,9 +110,14 @@ def hit_rate(mean: torch.Tensor, std: torch.Tensor, *, episodes: int, trials: in
         generator: source of all randomness (CPU).
         rule: arguments of ``QLearner``.
 
+    Raises:
+        ValueError: a mean that is not finite.
+
     Returns:
         share of the M * trials learners whose policy is the action of largest mean reward.
     """
+    if not mean.isfinite().all():
+        raise ValueError("hit_rate takes a mean reward for every class and action; some were never tried")
     mean, std = mean.repeat(trials, 1), std.repeat(trials, 1)
     rows = torch.arange(len(mean))
     learner = QLearner(*mean.shape, generator=generator, **rule)

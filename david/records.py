@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import platform
 import re
 from collections.abc import Iterable
@@ -19,7 +20,7 @@ IDENTITY = ("format", "dataset", "fingerprint", "method", "ipc", "seed", "settin
 
 
 def record_key(record: dict) -> str:
-    """16 hex digits that depend on everything that decides a result, and on nothing else (IDENTITY)."""
+    """16 hex digits that depend on everything that decides a result, and on little else (IDENTITY)."""
     identity = {name: record[name] for name in IDENTITY}
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -122,7 +123,7 @@ def summary(records: Iterable[dict], classes: Iterable[str] | None = None, metri
                 "stored_bytes": group[0]["stored_bytes"],
                 "clips": sum(sum(r["clips_per_class"]) / len(r["classes"]) for r in group) / len(group),
                 "seconds": sum(sum(r["seconds"].values()) for r in group) / len(group),
-                "peak_bytes": sum(r["peak_bytes"] for r in group) / len(group),
+                "peak_bytes": sum(r.get("peak_bytes", math.nan) for r in group) / len(group),
             }
         )
     return pd.DataFrame(rows)

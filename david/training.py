@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from david.c3d import C3D
 from david.clips import Clips
+from david.costs import shared
 from david.distilled import DistilledSet, RealSet
 from david.files import atomic
 from david.presets import Settings
@@ -99,9 +100,10 @@ def load_teacher(train: Clips, *, settings: Settings, folder: Path | None = None
         return train_on(RealSet(train), stage="teacher", seed=settings.teacher_seed, settings=settings)
     path = folder / f"teacher-{derive(0, train.fingerprint, str(settings.subset('teacher'))):016x}.safetensors"
     if not path.exists():
-        net = load_teacher(train, settings=settings)
-        with atomic(path) as temporary:
-            save_file({k: v.cpu().contiguous() for k, v in net.state_dict().items()}, temporary)
+        with shared():
+            net = load_teacher(train, settings=settings)
+            with atomic(path) as temporary:
+                save_file({k: v.cpu().contiguous() for k, v in net.state_dict().items()}, temporary)
         return net
     net = C3D(len(train.classes), settings.frames, settings.size, settings.width)
     try:

@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from david.c3d import C3D
 from david.clips import Clips, send
+from david.costs import shared
 from david.files import atomic
 from david.presets import Settings
 from david.progress import track
@@ -100,7 +101,7 @@ def load_experts(train: Clips, *, settings: Settings, folder: Path | None = None
     shape = (settings.expert_epochs + 1, flatten(student_net(train, settings)).numel())
     for k, path in enumerate(paths):
         if not path.exists():
-            with atomic(path) as temporary:
+            with shared(), atomic(path) as temporary:
                 save_file({"snapshots": train_expert(train, k, settings=settings)}, temporary)
         if snapshot_shape(path) != shape:
             raise ValueError(f"{path} is not the expert that it is named for; delete it to train one anew")

@@ -5,10 +5,21 @@ import sys
 import pytest
 import torch
 
-from david.costs import clip_flops, peak_bytes, reset_peak, search_costs
+from david.costs import clip_flops, peak_bytes, reset_peak, search_costs, shared, shared_seconds
 from david.presets import Settings, preset
 
 CPU = torch.device("cpu")
+
+
+def test_shared_time_adds_up_even_where_a_block_fails(monkeypatch):
+    clock = iter([10.0, 13.0, 20.0, 20.5])
+    monkeypatch.setattr("david.costs.time.perf_counter", lambda: next(clock))
+    before = shared_seconds()
+    with shared():
+        pass
+    with pytest.raises(KeyError), shared():
+        raise KeyError
+    assert shared_seconds() - before == 3.5
 
 
 def test_flops_of_the_published_network():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from david.qlearning import QLearner
+from david.qlearning import QLearner, SharedQLearner, hit_rate
 
 
 def learner(seed=0, **kwargs):
@@ -65,3 +65,20 @@ def test_ties_are_broken_at_random():
 def test_unknown_read_out():
     with pytest.raises(ValueError, match="readout"):
         learner(readout="best")
+
+
+def test_hit_rate_wants_every_action_tried():
+    means = torch.tensor([[0.1, float("nan")]])
+    with pytest.raises(ValueError, match="some were never tried"):
+        hit_rate(means, torch.zeros(1, 2), episodes=4, trials=1, generator=torch.Generator())
+
+
+def test_one_table_for_all_classes_learns_from_their_mean():
+    q = SharedQLearner(3, 2, alpha=0.1, gamma=0.0, warmup=1, readout="mean", generator=torch.Generator())
+    for rewards in ([0.0, 0.3, 0.9], [0.1, 0.1, 0.1]):
+        chosen = q.act()
+        assert chosen.shape == (3,) and len(set(chosen.tolist())) == 1
+        q.update(chosen, torch.tensor(rewards))
+    assert q.q.shape == (1, 2, 2)
+    assert q.mean_reward().tolist() == [pytest.approx([0.4, 0.1])] * 3
+    assert q.policy().tolist() == [0, 0, 0]

@@ -142,6 +142,7 @@ def test_summary_over_seeds_by_hand():
         "stored_bytes": 100,
         "clips": 3.0,
         "seconds": 5.0,
+        "peak_bytes": 2**30,
     }
 
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from test_records import a_record
 
-from david.tables import accuracy_table, leader, paper_tables, paper_value, show
+from david.tables import accuracy_table, leader, paper_tables, paper_value, show, verdict
 
 
 def test_the_papers_numbers():
@@ -41,6 +41,12 @@ def test_leader(table, first):
     assert (found and found.method) == first
 
 
+def test_a_leader_may_stand_aside():
+    table = rows(("dm", 0.5, 0.01), ("david", 0.7, 0.01), ("dm:1,2", 0.69, 0.01))
+    assert leader(table) is None and leader(table, aside=["dm:1,2"]).method == "david"
+    assert leader(table, aside=["david", "dm:1,2"]) is None
+
+
 def test_accuracy_table_by_hand():
     records = [
         a_record(method="full", ipc=0, stored_bytes=2**21, seconds={"evaluate": 9.4}),
@@ -67,9 +73,33 @@ def test_accuracy_table_by_hand():
     assert (dm["IPC"], dm["paper, UCF101, %"], dm["ours, motions, %"]) == ("1", "", "43.8 ± 26.5")
     assert (david["paper, UCF101, %"], david["ours, motions, %"]) == ("15.9 ± 0.3", "<b>100.0 ± 0.0</b>")
     assert five["IPC"] == "5" and five["n"] == "1 × 2"
+    oracle = accuracy_table(records, aside=["david"])
+    assert not oracle["ours, motions, %"].str.contains("<b>").any()
+    vdsd = [a_record(method=name) for name in ("vdsd", "vdsd:mtt")]
+    assert accuracy_table(vdsd, beside="K400")["paper, K400, %"].tolist() == ["", "6.3 ± 0.1"]  # its section 4.4.2
+    assert accuracy_table(vdsd, beside="UCF101")["paper, UCF101, %"].tolist() == ["7.8 ± 0.0"] * 2
+    del records[0]["peak_bytes"]  # a record may lack it
+    assert accuracy_table(records)["peak MiB"].tolist()[:2] == ["", "1024"]
     assert accuracy_table(records, metric="top5")["ours, motions, %"].iloc[0] == "100.0 ± 0.0"
 
 
 def test_shown_tables_keep_their_emphasis_and_do_not_break_numbers():
     html = show(pd.DataFrame({"a b": ["<b>1 ± 2</b>"]}, index=["x"])).data
     assert "<b>1\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}2</b>" in html and "dataframe" in html
+
+
+def test_verdict():
+    three = rows(("random", 0.4, 0.05), ("david", 0.7, 0.05), ("vdsd", 0.3, 0.05))
+    assert verdict(three) == (
+        "DAViD leads with 70.0 ± 5.0 % and no other interval reaches its own; Random has 40.0 ± 5.0 %, "
+        "and not less than VDSD on DM"
+    )
+    two = rows(("random", 0.4, 0.05), ("dm", 0.45, 0.05))
+    assert verdict(two) == (
+        "DM leads with 45.0 ± 5.0 % (intervals that overlap its own: Random); Random has 40.0 ± 5.0 %"
+    )
+    assert (
+        verdict(rows(("random", 0.4, 0.05))) == "Random leads with 40.0 ± 5.0 % and no other interval reaches its own"
+    )
+    single = rows(("david", 0.7, float("nan")), ("dm", 0.1, float("nan")))  # one student: no interval
+    assert "overlap its own: DM" in verdict(single)

@@ -24,7 +24,7 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None, synthesis: 
             control that tells what the policy brings from what the matching brings.
 
     Returns:
-        DistilledSet; its ``info["search"]`` holds the policy's episodes and mean rewards.
+        DistilledSet; its ``info["search"]`` holds the action set and the episodes.
     """
     teacher = load_teacher(train, settings=settings, folder=None if work is None else work.parent)
     reward = TeacherReward(teacher, train, settings.search_reward)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from david.c3d import default_weights
+from david.costs import shared
 from david.gradient_matching import GradientMatcher
 from david.loop import Loop
 from david.matching import RandomFeatures, class_chunks, class_means, dm_loss, pixel_optimizer
@@ -134,7 +135,8 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None, backbone: s
         ipc: videos a class, each of two still images and two dynamic memories.
         seed: fixes everything random except the experts of MTT.
         settings: its common and ``vdsd_`` fields, and ``distill_``, or ``expert_`` and ``mtt_``.
-        work: folder for the checkpoints that an interrupted run continues from; experts are kept beside it.
+        work: folder for the checkpoint that an interrupted run continues from; beside it are kept the experts, and the
+            still images, which the two backbones share.
         backbone: "dm", the default, or "mtt".
 
     Returns:
@@ -146,9 +148,11 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None, backbone: s
     backbone = backbone or "dm"
     if backbone not in ("dm", "mtt"):
         raise ValueError(f"unknown backbone {backbone!r} of VDSD; choose 'dm' or 'mtt'")
-    still, dynamic = (work and work / f"{stage}.safetensors" for stage in ("static", "dynamic"))
+    dynamic = work and work / "dynamic.safetensors"
     stage = GradientMatcher(train, per_class=2 * ipc, seed=seed, settings=settings)
-    stage.run(settings.vdsd_static_iterations, checkpoint=still, desc="still images")
+    still = work and work.parent / f"static-{int(stage.identity()):016x}.safetensors"
+    with shared():
+        stage.run(settings.vdsd_static_iterations, checkpoint=still, desc="still images")
     info = {"method": "vdsd", "backbone": backbone, "ipc": ipc, "seed": seed, "settings": asdict(settings)}
     if backbone == "dm":
         learner = DynamicMatcher(train, stage.images, seed=seed, settings=settings)
