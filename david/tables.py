@@ -101,5 +101,7 @@ def show(table: pd.DataFrame):
     """A table of strings for display, as IPython.display.HTML; numbers do not break over lines in a narrow page."""
     from IPython.display import HTML  # only notebooks need IPython
 
-    kept = table.map(lambda cell: str(cell).replace(" ", "\u00a0"))
+    kept = table.map(lambda cell: str(cell).replace(" ", "\u00a0")).rename(
+        lambda name: name.replace(" = ", "\u00a0=\u00a0")
+    )
     return HTML(kept.to_html(escape=False, border=0))
