@@ -1,7 +1,8 @@
 """From a video file to a clip: which frames (protocol 2.3), exactly those, resized and cropped (2.1).
 
 decord decodes. It opens a fresh reader for every clip, and is asked for frames out of order only where that
-is known to be right: of MPEG-4 with B-frames decord 0.6 then returns wrong frames, without an error.
+is known to be right: of MPEG-4 with B-frames decord 0.6 then returns wrong frames, without an error. Videos
+that were unpacked into images are read by Pillow.
 
 `python -m david.decode` is the worker that `decode_all` runs, one process a core: a file that crashes or
 hangs the decoder takes only its worker with it. Nothing here imports torch, so that a worker starts in a
@@ -12,12 +13,13 @@ import contextlib
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -26,6 +28,7 @@ import numpy as np
 WORKER = (sys.executable, "-m", "david.decode")
 SPARSE = (".mp4", ".webm", ".mkv")  # decord's random access is right in these containers
 SPARSE_CODECS = ("h264", "hevc", "vp8", "vp9")  # with these codecs
+IMAGE = re.compile(r"(?:img_|image_|frame_?)(\d+)\.(?:jpe?g|png)", re.IGNORECASE)  # of a frame folder
 
 
 class DecodeError(Exception):
@@ -69,11 +72,10 @@ def decode_clip(
 ) -> tuple[np.ndarray, int]:
     """One clip of the video `path`: (uint8 (frames, size, size, 3) RGB, number of frames of the whole video).
 
-    DecodeError where the file is absent, empty, not a video, damaged, or has fewer frames than it says.
+    `path` may be a frame folder. DecodeError where it is absent, empty, not a video, damaged, or has fewer frames
+    than it says.
     """
-    reader, codec = open_whole(path)
-    n = len(reader)
-    clip = read_frames(reader, path, frame_indices(n, frames, stride, start), codec)
+    clip, n = read_chosen(path, lambda n: frame_indices(n, frames, stride, start))
     return resize_and_crop(clip, size), n
 
 
@@ -83,11 +85,51 @@ def decode_frames(path: str | Path, size: int, most: int = 256) -> np.ndarray:
     Of a video of more than `most` frames, the middle frame of each of `most` equal parts: that bounds memory, as
     this many frames are held at their source's size. DecodeError as `decode_clip`.
     """
+
+    def middles(n: int) -> np.ndarray:
+        count = min(n, most)
+        return (2 * np.arange(count, dtype=np.int64) + 1) * n // (2 * count)  # every frame if count = n
+
+    return resize_and_crop(read_chosen(path, middles)[0], size)
+
+
+def read_chosen(path: str | Path, choose: Callable[[int], np.ndarray]) -> tuple[np.ndarray, int]:
+    """(the frames `choose(n)` of a video or frame folder, uint8 (k, H, W, 3) RGB; n, the number of its frames)."""
+    if os.path.isdir(path):
+        names = image_names(path)
+        return read_images(path, names, choose(len(names))), len(names)
     reader, codec = open_whole(path)
     n = len(reader)
-    count = min(n, most)
-    middles = (2 * np.arange(count, dtype=np.int64) + 1) * n // (2 * count)  # every frame if count = n
-    return resize_and_crop(read_frames(reader, path, middles, codec), size)
+    return read_frames(reader, path, choose(n), codec), n
+
+
+def image_names(folder: str | Path) -> list[str]:
+    """The images of a frame folder in the order of their numbers, which start at 1 or 0 and have no gap."""
+    numbered = sorted((int(m[1]), m[0]) for m in map(IMAGE.fullmatch, os.listdir(folder)) if m)
+    if not numbered:
+        raise DecodeError(folder, "a directory without images named like frame000001.jpg")
+    for wanted, (number, name) in enumerate(numbered, min(numbered[0][0], 1)):
+        if number != wanted:
+            raise DecodeError(
+                folder, f"image number {wanted} is missing" if number > wanted else f"{name} is there twice"
+            )
+    return [name for _, name in numbered]
+
+
+def read_images(folder: str | Path, names: list[str], indices: np.ndarray) -> np.ndarray:
+    """The images `names[i]` for i in `indices` (repeats allowed): uint8 (len(indices), H, W, 3)."""
+    from PIL import Image
+
+    pictures = {}
+    for i in set(indices.tolist()):
+        try:
+            with Image.open(os.path.join(folder, names[i])) as image:
+                pictures[i] = np.asarray(image.convert("RGB"))
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # PNG's damage is a SyntaxError
+            raise DecodeError(folder, f"damaged: {names[i]} cannot be read") from error
+    if len({picture.shape for picture in pictures.values()}) > 1:
+        raise DecodeError(folder, "damaged: its images are not of one size")
+    return np.stack([pictures[i] for i in indices.tolist()])
 
 
 def open_whole(path: str | Path):

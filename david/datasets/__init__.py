@@ -17,6 +17,11 @@ READERS = {
     "motions": ("motions", "motions"),
     "ucf101": ("ucf101", "ucf101"),
     "ucf12": ("ucf101", "ucf12"),
+    "hmdb51": ("hmdb51", "hmdb51"),
+    "ssv2": ("ssv2", "ssv2"),
+    "kinetics400": ("kinetics400", "kinetics400"),
+    "frames": ("frames", "frames"),
+    "folder": ("folder", "folder"),
 }
 
 
@@ -39,8 +44,9 @@ class Dataset:
     """The videos of one dataset and one split of it.
 
     flip: whether a clip seen in a mirror keeps its label. settings: what else defines the videos of a
-    generated dataset. fingerprint: the same on every machine, as it covers names, labels, groups, splits and
-    settings, but not paths or dates.
+    generated dataset. missing: (class, file) of the listed videos that were not found and left out.
+    fingerprint: the same on every machine, as it covers names, labels, groups, splits and settings, but not
+    paths or dates. `report.describe` and `report.duplicates` say what is in it.
     """
 
     name: str
@@ -49,6 +55,7 @@ class Dataset:
     test: tuple[Video, ...]
     flip: bool
     settings: str = ""
+    missing: tuple[tuple[str, str], ...] = ()
     fingerprint: str = field(init=False)
 
     def __post_init__(self):
@@ -70,11 +77,11 @@ def check_name(name: str) -> None:
         raise ValueError(f"unknown dataset {name!r}; known: {', '.join(READERS)}.{hint}")
 
 
-def load(name: str, root: str | Path | None = None, split: int = 1, **options) -> Dataset:
+def load(name: str, /, root: str | Path | None = None, split: int = 1, **options) -> Dataset:
     """The dataset `name` (a key of READERS), read from the folder `root`, with the official split `split`.
 
-    `motions` needs no root: it makes its own videos. `options` go to the reader. ValueError for an unknown
-    name.
+    `motions` needs no root: it makes its own videos. `options` go to the reader; `name="..."` among them
+    renames a dataset of your own. ValueError for an unknown name.
     """
     check_name(name)
     module, function = READERS[name]

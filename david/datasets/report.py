@@ -1,0 +1,69 @@
+"""What a reader found: `describe` counts it, `duplicates` reads every file to find copies."""
+
+import hashlib
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pandas as pd
+
+from david.datasets import Dataset
+
+
+def describe(dataset: Dataset) -> pd.DataFrame:
+    """One row a class, those left out for missing videos included: how many videos and groups there are.
+
+    Columns: train, test: videos. train_groups, test_groups: their groups. shared: test videos of a group that the
+    class's training videos have too, none in UCF101's official splits. missing: listed videos that were not found.
+    """
+    train, test = ([(dataset.classes[v.label], v.group) for v in videos] for videos in (dataset.train, dataset.test))
+    of_train = set(train)
+    listed = {
+        "train": train,
+        "test": test,
+        "train_groups": of_train,
+        "test_groups": set(test),
+        "shared": [pair for pair in test if pair in of_train],
+        "missing": dataset.missing,
+    }
+    counts = {column: Counter(title for title, _ in pairs) for column, pairs in listed.items()}
+    titles = list(dict.fromkeys((*dataset.classes, *counts["missing"])))
+    return pd.DataFrame({column: [count[title] for title in titles] for column, count in counts.items()}, titles)
+
+
+def duplicates(dataset: Dataset) -> pd.DataFrame:
+    """Videos with the same bytes, one row each: copy (the same number for the same content), split, class, name.
+
+    A copy in both splits, or in two classes, is a fault of the dataset. Reads only files of equal size.
+    """
+    videos = [(part, video) for part in ("train", "test") for video in getattr(dataset, part)]
+    for key in (size, content):
+        same = defaultdict(list)
+        for part, video in videos:
+            same[key(video.path)].append((part, video))
+        copies = [found for found in same.values() if len(found) > 1]
+        videos = [pair for found in copies for pair in found]
+    rows = [
+        (number, part, dataset.classes[video.label], video.name)
+        for number, found in enumerate(copies)
+        for part, video in found
+    ]
+    return pd.DataFrame(rows, columns=["copy", "split", "class", "name"])
+
+
+def files(path: Path) -> list[Path]:
+    """The file itself, or the images of a frame folder."""
+    return sorted(path.iterdir()) if path.is_dir() else [path]
+
+
+def size(path: Path) -> int:
+    """Bytes of a video."""
+    return sum(file.stat().st_size for file in files(path))
+
+
+def content(path: Path) -> str:
+    """A hash of a video's bytes."""
+    digest = hashlib.sha256()
+    for file in files(path):
+        with open(file, "rb") as data:
+            digest.update(hashlib.file_digest(data, "sha256").digest())
+    return digest.hexdigest()

@@ -1,0 +1,333 @@
+"""Every reader reads its dataset's own layout and codec, says what it found, and its clips can be decoded."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_dataset, write_video
+from PIL import Image
+
+from david.clips import open_clips
+from david.datasets import READERS, load
+from david.datasets.report import describe, duplicates
+from david.decode import DecodeError, decode_clip, decode_frames, frame_indices
+
+SMALL = {"width": 64, "height": 48}
+SHAPE = {"frames": 8, "stride": 2, "size": 48, "workers": 1}
+CODECS = {".avi": {}, ".mp4": {"codec": "libx264"},
+          ".webm": {"codec": "libvpx-vp9", "deadline": "realtime", "cpu-used": 8}}  # fmt: skip
+
+
+def video(path: Path, frames: int = 20) -> Path:
+    """A video in the codec of its suffix, its folder made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_video(path, frames, **SMALL, **CODECS[path.suffix])
+
+
+def summary(dataset) -> dict[str, list[tuple[str, str, str]]]:
+    """The videos by split: name, class, group."""
+    splits = {"train": dataset.train, "test": dataset.test}
+    return {part: [(v.name, dataset.classes[v.label], v.group) for v in videos] for part, videos in splits.items()}
+
+
+def assert_decodes(dataset, tmp_path):
+    """All clips can be decoded, and are not blank."""
+    for part in ("train", "test"):
+        clips = open_clips(dataset, part, **SHAPE, cache=tmp_path / "cache")
+        assert len(clips) == len(getattr(dataset, part))
+        assert all(clips.videos[row].std() > 10 for row in clips.rows)
+
+
+def test_all_readers_have_names():
+    assert set(READERS) == {
+        "motions", "ucf101", "ucf12", "hmdb51", "ssv2", "kinetics400", "frames", "folder",
+    }  # fmt: skip
+    for name in ("hmdb51", "ssv2", "kinetics400", "frames", "folder"):
+        with pytest.raises(ValueError, match=f"{name} needs root="):
+            load(name)
+
+
+def test_ucf101_by_the_earlier_papers_list(tmp_path):
+    root = write_dataset(tmp_path / "data", classes=("Archery", "HandStand"))
+    table = tmp_path / "mini.csv"
+    rows = ["v_Archery_g02_c01,Archery,train", "v_Archery_g01_c01,Archery,test"]
+    # Their list writes Handstand in the names too, where the files have HandStand.
+    rows += ["v_Handstand_g02_c02,HandStand,train", "v_Handstand_g01_c01,HandStand,test"]
+    table.write_bytes("\r\n".join(["folder_name,label,split", *rows, ""]).encode())
+    dataset = load("ucf101", root, lists=table)
+    assert summary(dataset) == {
+        "train": [("v_Archery_g02_c01", "Archery", "g02"), ("v_Handstand_g02_c02", "HandStand", "g02")],
+        "test": [("v_Archery_g01_c01", "Archery", "g01"), ("v_Handstand_g01_c01", "HandStand", "g01")],
+    }
+    assert dataset.train[1].path == root / "HandStand" / "v_HandStand_g02_c02.avi"
+    with pytest.raises(ValueError, match=r"split=2: .*mini\.csv holds one split"):
+        load("ucf101", root, split=2, lists=table)
+    with pytest.raises(FileNotFoundError, match=r"none\.csv is not there: lists="):
+        load("ucf101", root, lists=tmp_path / "none.csv")
+
+
+# --------------------------------------------------------------------------------------------------- HMDB51
+WAVE = "Wie_man_[winkt]!!_(&)_wave_u_cm_np1_fr_med_"
+
+
+@pytest.fixture(scope="module")
+def hmdb(tmp_path_factory):
+    """Two classes; the film of the names with brackets has clips 0 to 2."""
+    root = tmp_path_factory.mktemp("hmdb")
+    lists = {
+        "wave": [(f"{WAVE}0", 2), (f"{WAVE}1", 2), (f"{WAVE}2", 0), ("Other_wave_f_nm_np2_ba_goo_10", 1)],
+        "ride_bike": [("A_ride_bike_f_cm_np1_le_bad_0", 1), ("B.b_ride_bike_f_cm_np1_le_bad_0", 2)],
+    }
+    folder = root / "testTrainMulti_7030_splits"
+    folder.mkdir()
+    for title, lines in lists.items():
+        text = "".join(f"{name}.avi {number} \r\n" for name, number in lines)
+        (folder / f"{title}_test_split1.txt").write_text(text)
+        for i, (name, _) in enumerate(lines):
+            video(root / "hmdb51_org" / title / f"{name}.avi", 20 + i)
+    return root
+
+
+def test_hmdb51(hmdb, tmp_path):
+    dataset = load("hmdb51", hmdb)
+    assert summary(dataset) == {
+        "train": [
+            ("A_ride_bike_f_cm_np1_le_bad_0", "ride_bike", "A"),
+            ("Other_wave_f_nm_np2_ba_goo_10", "wave", "Other"),
+        ],
+        "test": [
+            ("B.b_ride_bike_f_cm_np1_le_bad_0", "ride_bike", "B.b"),
+            (f"{WAVE}0", "wave", "Wie_man_[winkt]!!_(&)"),
+            (f"{WAVE}1", "wave", "Wie_man_[winkt]!!_(&)"),
+        ],
+    }  # fmt: skip
+    assert dataset.classes == ("ride_bike", "wave") and dataset.flip
+    assert dataset.test[1].path == hmdb / "hmdb51_org" / "wave" / f"{WAVE}0.avi"
+    found = load("hmdb51", hmdb / "hmdb51_org", lists=hmdb / "testTrainMulti_7030_splits")
+    assert found.fingerprint == dataset.fingerprint == load("hmdb51", hmdb / "hmdb51_org").fingerprint
+    assert_decodes(dataset, tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no <class>_test_split2\.txt in .*lists="):
+        load("hmdb51", hmdb, split=2)
+
+
+def test_hmdb51_by_the_earlier_papers_list_warns_of_its_leak(hmdb, tmp_path):
+    table = tmp_path / "hmdb51_splits.csv"
+    rows = [
+        f"{WAVE}0,wave,test",
+        f"{WAVE}1,wave,test",
+        f"{WAVE}2,wave,train",
+        "Other_wave_f_nm_np2_ba_goo_10,wave,train",
+    ]
+    rows += ["A_ride_bike_f_cm_np1_le_bad_0,ride_bike,train", "B.b_ride_bike_f_cm_np1_le_bad_0,ride_bike,test"]
+    table.write_text("\r\n".join(["folder_name,label,split", *rows]))
+    with pytest.warns(UserWarning, match=r"2 of 3 test videos in .*hmdb51_splits\.csv .* film of a training video"):
+        dataset = load("hmdb51", hmdb, lists=table)
+    assert (len(dataset.train), len(dataset.test)) == (3, 3)
+    assert describe(dataset)["shared"].to_dict() == {"ride_bike": 0, "wave": 2}
+
+
+# ----------------------------------------------------------------------------------------------------- SSv2
+@pytest.fixture(scope="module")
+def something(tmp_path_factory):
+    """Two labels, three training and two validation videos; labels.json is not in the order of its numbers."""
+    root = tmp_path_factory.mktemp("ssv2")
+    templates = ["Pushing [something] from left to right", "Covering [something] with [something]"]
+    items = [(str(100 + i), templates[i % 2]) for i in range(5)]
+    rows = [{"id": name, "label": "x", "template": title, "placeholders": ["a cup"]} for name, title in items]
+    lists = {
+        "labels": {"Pushing something from left to right": "1", "Covering something with something": "0"},
+        "train": rows[:3],
+        "validation": rows[3:],
+    }
+    (root / "labels").mkdir()
+    for name, content in lists.items():
+        (root / "labels" / f"{name}.json").write_text(json.dumps(content))
+    for i, (name, _) in enumerate(items):
+        video(root / "20bn-something-something-v2" / f"{name}.webm", 20 + i)
+    return root
+
+
+def test_ssv2(something, tmp_path):
+    dataset = load("ssv2", something)
+    pushing, covering = "Pushing something from left to right", "Covering something with something"
+    assert dataset.classes == (covering, pushing) and not dataset.flip
+    assert summary(dataset) == {
+        "train": [("100", pushing, "100"), ("101", covering, "101"), ("102", pushing, "102")],
+        "test": [("103", covering, "103"), ("104", pushing, "104")],
+    }
+    assert_decodes(dataset, tmp_path)
+    for name in ("train", "validation", "labels"):
+        text = (something / "labels" / f"{name}.json").read_text()
+        (tmp_path / f"something-something-v2-{name}.json").write_text(text)
+    assert load("ssv2", something, lists=tmp_path).fingerprint == dataset.fingerprint
+    with pytest.raises(FileNotFoundError, match=r"no something-something-v2-labels\.json or labels\.json in "):
+        load("ssv2", something, lists=something)
+    with pytest.raises(ValueError, match="one split, 1"):
+        load("ssv2", something, split=2)
+
+
+# ----------------------------------------------------------------------------------------------- Kinetics-400
+def kinetics(root: Path, *files: str) -> Path:
+    """Lists of two classes and seven clips, and those `files` of them."""
+    header = "label,youtube_id,time_start,time_end,split\n"
+    root.mkdir(exist_ok=True)
+    (root / "train.csv").write_text(
+        header + "air drumming,-abcdefghi_,7,17,train\nair drumming,-abcdefghi_,30,40,train\n"
+        '"passing, then running",bcdefghijkl,0,10,train\nair drumming,gonegonegon,5,15,train\n'
+    )
+    (root / "validate.csv").write_text(
+        header + 'air drumming,cdefghijklm,1,11,val\n"passing, then running",defghijklmn,2,12,val\n'
+        '"passing, then running",lostlostlos,2,12,val\n'
+    )
+    for i, file in enumerate(files):
+        video(root / file, 20 + i)
+    return root
+
+
+def test_kinetics400_in_folders_flat_and_incomplete(tmp_path):
+    names = [
+        "-abcdefghi__000007_000017", "-abcdefghi__000030_000040", "bcdefghijkl_000000_000010",
+        "cdefghijklm_000001_000011", "defghijklmn_000002_000012",
+    ]  # fmt: skip
+    drum, run = "air drumming", "passing, then running"
+    places = ["train/air drumming", "train/air_drumming", f"train/{run}", "validate", "replacement"]
+    root = kinetics(tmp_path / "tree", *(f"{place}/{name}.mp4" for place, name in zip(places, names)))
+    with pytest.warns(UserWarning, match=r"2 of 7 videos listed in .*gonegonegon_000005_000015.*`missing`"):
+        dataset = load("kinetics400", root)
+    assert dataset.classes == (drum, run) and dataset.flip
+    assert summary(dataset) == {
+        "train": [(names[0], drum, "-abcdefghi_"), (names[1], drum, "-abcdefghi_"), (names[2], run, "bcdefghijkl")],
+        "test": [(names[3], drum, "cdefghijklm"), (names[4], run, "defghijklmn")],
+    }
+    assert dataset.missing == ((drum, "gonegonegon_000005_000015"), (run, "lostlostlos_000002_000012"))
+    table = describe(dataset)
+    assert table.loc[drum].to_dict() == {
+        "train": 2, "test": 1, "train_groups": 1, "test_groups": 1, "shared": 0, "missing": 1,
+    }  # fmt: skip
+    assert_decodes(dataset, tmp_path)
+    flat = kinetics(tmp_path / "flat", *(f"{name}.mp4" for name in names))
+    with pytest.warns(UserWarning, match="2 of 7"):
+        assert load("kinetics400", flat).fingerprint == dataset.fingerprint
+    with pytest.raises(FileNotFoundError, match=r"2 of 7 .* missing='skip'"):
+        load("kinetics400", flat, missing="error")
+
+
+def test_a_class_that_is_missing_is_left_out_but_described(tmp_path):
+    root = kinetics(tmp_path / "k", "-abcdefghi__000007_000017.mp4", "cdefghijklm_000001_000011.mp4")
+    with pytest.warns(UserWarning, match="5 of 7"):
+        dataset = load("kinetics400", root)
+    assert dataset.classes == ("air drumming",)
+    assert describe(dataset)["missing"].to_dict() == {"air drumming": 2, "passing, then running": 3}
+
+
+# ------------------------------------------------------------------------------------------- frame folders
+def unpack(folder: Path, frames: int, pattern: str = "frame%06d.jpg", first: int = 1) -> np.ndarray:
+    """Write a frame folder of 160x120 and return its pixels as Pillow reads them back."""
+    folder.mkdir(parents=True)
+    truth = []
+    for i in range(frames):
+        picture = np.zeros((120, 160, 3), np.uint8)
+        picture[..., 0], picture[20:60, 4 * (i % 30) :][:, :30] = 5 * i, 200
+        Image.fromarray(picture).save(folder / (pattern % (i + first)), quality=95)
+        truth.append(np.asarray(Image.open(folder / (pattern % (i + first)))))
+    return np.stack(truth)
+
+
+@pytest.mark.parametrize("pattern", ["img_%05d.jpg", "image_%05d.jpg", "frame%06d.jpg", "img_%d.jpg"])
+def test_frame_folders_are_decoded_as_videos_are(tmp_path, pattern):
+    truth = unpack(tmp_path / "a", 40, pattern)  # img_10.jpg comes after img_9.jpg
+    (tmp_path / "a" / "flow_x_00001.jpg").touch()
+    for start in ("centre", 0.99):
+        clip, n = decode_clip(tmp_path / "a", 8, 4, 112, start)  # 160x120, so nothing is scaled
+        assert n == 40
+        np.testing.assert_array_equal(clip, truth[frame_indices(40, 8, 4, start), 4:116, 24:136])
+    assert decode_clip(tmp_path / "a", 64, 4, 48)[0].shape == (64, 48, 48, 3)  # repeats
+    np.testing.assert_array_equal(decode_frames(tmp_path / "a", 112), truth[:, 4:116, 24:136])
+
+
+def test_bad_frame_folders_give_one_clear_error(tmp_path):
+    (tmp_path / "empty").mkdir()
+    unpack(tmp_path / "gap", 5)
+    (tmp_path / "gap" / "frame000003.jpg").unlink()
+    unpack(tmp_path / "late", 5, first=3)
+    unpack(tmp_path / "double", 5)
+    (tmp_path / "double" / "img_00002.jpg").touch()
+    for name, content in {"text": b"no image", "zero": b"", "cut": None}.items():
+        unpack(tmp_path / name, 5)
+        broken = tmp_path / name / "frame000003.jpg"
+        broken.write_bytes(broken.read_bytes()[:700] if content is None else content)
+    unpack(tmp_path / "sizes", 5)
+    Image.new("L", (10, 10)).save(tmp_path / "sizes" / "frame000004.jpg")
+    reasons = {
+        "empty": "directory without images", "gap": "number 3 is missing", "late": "number 1 is missing",
+        "double": r"img_00002\.jpg is there twice", "text": r"frame000003\.jpg cannot be read",
+        "zero": "cannot be read", "cut": "cannot be read", "sizes": "not of one size",
+    }  # fmt: skip
+    for name, reason in reasons.items():
+        with pytest.raises(DecodeError, match=f"{name}: .*{reason}"):
+            decode_clip(tmp_path / name, 5, 1, 48)
+    np.testing.assert_array_equal(
+        unpack(tmp_path / "from0", 5, first=0)[:, 4:116, 24:136], decode_frames(tmp_path / "from0", 112)
+    )
+
+
+def test_frames_reader(tmp_path):
+    rows = ["v_A_g02_c01,A,train", "v_A_g01_c01,A,test", "v_B_g02_c01,B,train", "v_B_g01_c01,B,test"]
+    (tmp_path / "list.csv").write_text("\r\n".join(["folder_name,label,split", *rows]))
+    for i, row in enumerate(rows):
+        unpack(tmp_path / "jpegs" / row.partition(",")[0], 10 + i)
+    flat = load("frames", tmp_path / "jpegs", lists=tmp_path / "list.csv", flip=False)
+    assert summary(flat)["test"] == [("v_A_g01_c01", "A", "g01"), ("v_B_g01_c01", "B", "g01")] and not flat.flip
+    assert_decodes(flat, tmp_path)
+    assert duplicates(flat).empty
+    lists = write_dataset(tmp_path / "ucf", clips=1)
+    of_ucf = load("frames", tmp_path / "jpegs", lists=lists, name="mine")
+    assert of_ucf.train == flat.train and of_ucf.test == flat.test and of_ucf.name == "mine"
+    for title in "AB":
+        (tmp_path / "jpegs" / title).mkdir()
+        for i in (1, 2):
+            name = f"v_{title}_g0{i}_c01"
+            (tmp_path / "jpegs" / name).rename(tmp_path / "jpegs" / title / name)
+    assert load("frames", tmp_path / "jpegs", lists=lists, name="mine").fingerprint == of_ucf.fingerprint
+
+
+# --------------------------------------------------------------------------------------------- own folders
+def test_folder(tmp_path):
+    root = tmp_path / "own"
+    for title, suffix in (("run", ".avi"), ("walk", ".mp4")):
+        for i in range(4):
+            video(root / title / f"clip [{i}]{suffix}", 20 + i)
+    (root / "walk" / "notes.txt").touch()
+    (root / "readme.txt").touch()
+    dataset = load("folder", root)
+    assert dataset.classes == ("run", "walk") and (len(dataset.train), len(dataset.test)) == (4, 4)
+    assert sorted(video.name for video in dataset.train + dataset.test)[0] == "run/clip [0]"
+    assert_decodes(dataset, tmp_path)
+    video(root / "walk" / "clip [0].avi")
+    with pytest.raises(ValueError, match=r"walk/clip \[0\] is already listed at .*: remove one"):
+        load("folder", root)
+    with pytest.raises(ValueError, match="test_share=1: choose"):
+        load("folder", root, test_share=1)
+    with pytest.raises(FileNotFoundError, match=r"no videos .* make one a class"):
+        load("folder", tmp_path / "own" / "run")
+
+
+# ---------------------------------------------------------------------------------------------- duplicates
+def test_duplicates_are_found_by_content(tmp_path):
+    root = write_dataset(tmp_path / "data")
+    assert duplicates(load("ucf101", root))["name"].tolist() == ["v_A_g02_c01", "v_B_g02_c01", "v_A_g02_c02",
+        "v_B_g02_c02", "v_A_g01_c01", "v_B_g01_c01"]  # fmt: skip
+    for i, path in enumerate(sorted(root.glob("*/*.avi"))):
+        path.write_bytes(bytes([i]) * 9)
+    assert duplicates(load("ucf101", root)).empty
+    (root / "B" / "v_B_g01_c01.avi").write_bytes((root / "A" / "v_A_g02_c02.avi").read_bytes())
+    assert duplicates(load("ucf101", root)).values.tolist() == [
+        [0, "train", "A", "v_A_g02_c02"], [0, "test", "B", "v_B_g01_c01"],
+    ]  # fmt: skip
+
+
+def test_the_known_duplicate_of_ucf101(test_data):
+    found = duplicates(load("ucf12", test_data / "ucf12"))
+    known = found[found["class"] == "TrampolineJumping"]
+    assert known["name"].tolist() == ["v_TrampolineJumping_g08_c01", "v_TrampolineJumping_g12_c05"]
