@@ -155,7 +155,7 @@ def assemble(
     missing: "error" where a listed video is not there; or "skip" such videos with one warning (all of them are in
     `Dataset.missing`), and with them every class that has no training or no test video left. lists: for errors.
     """
-    listing = functools.cache(listing)  # for this call only: the folders may change between two calls
+    look = functools.cache(lambda place: listing(root / place))  # for this call only: folders may change
     label_of = {title: label for label, title in enumerate(classes)}
     seen: dict[str, str] = {}
     absent: list[tuple[str, str]] = []
@@ -164,11 +164,11 @@ def assemble(
         if item.name in seen:
             raise ValueError(f"{item.where}: {item.name} is already listed at {seen[item.name]}: remove one of the two")
         seen[item.name] = item.where
-        for folder in (root / place for place in places(item)):
-            there = listing(folder)
+        for place in places(item):
+            there = look(place)
             file = there.get(item.file) or there.get(item.name) or there.get(item.name.casefold())
             if file:
-                found[item.split].append(Video(folder / file, item.name, label_of[item.title], item.group))
+                found[item.split].append(Video(root / place / file, item.name, label_of[item.title], item.group))
                 break
         else:
             absent.append((item.title, item.file or item.name))
