@@ -70,13 +70,15 @@ class Settings:
     mtt_max_start: int = 10  # expert epochs to start from: 0 to this, exclusive
     mtt_student_lr: float = 0.01  # initial; it is learned
     mtt_student_lr_lr: float = 1e-5
+    mtt_lr_dynamic: float = 0.0  # VDSD on MTT: its dynamic memory; 0: as published
+    mtt_lr_hallucinator: float = 0.0  # likewise
 
     vdsd_static_iterations: int = 1000  # gradient matching of the still images (DC's default)
     vdsd_static_lr: float = 0.1
     vdsd_static_batch: int = 256  # real frames a class and iteration
     vdsd_optimizer: str = "sgd"  # of dynamic memory and hallucinator
     vdsd_momentum: float = 0.95
-    vdsd_lr_dynamic: float = 0.0  # 0: as published for the backbone and IPC
+    vdsd_lr_dynamic: float = 0.0  # VDSD on DM; 0: as published for the IPC
     vdsd_lr_hallucinator: float = 0.0  # likewise
 
     student_steps: int = 1000
@@ -131,7 +133,7 @@ _DEMO = Settings(
     teacher_steps=150, teacher_batch=48, teacher_lr=3e-3, teacher_optimizer="adam",
     expert_count=3, expert_epochs=18, expert_batch=48, expert_lr=0.05,
     mtt_iterations=40, mtt_optimizer="adam", mtt_lr=0.03, mtt_steps=6, mtt_batch=12, mtt_span=2, mtt_max_start=8,
-    mtt_student_lr=0.03,
+    mtt_student_lr=0.03, mtt_lr_dynamic=0.03, mtt_lr_hallucinator=0.001,
     # Chosen on held-out training groups. DC's step size, 0.1, would leave real frames as they are in 70 iterations.
     vdsd_static_iterations=70, vdsd_static_lr=10.0, vdsd_static_batch=8,
     vdsd_optimizer="adam", vdsd_lr_dynamic=0.1, vdsd_lr_hallucinator=0.003,

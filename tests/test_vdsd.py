@@ -19,7 +19,9 @@ TINY = preset(
     expert_count=1, expert_epochs=2, expert_batch=8, mtt_iterations=2, mtt_steps=2, mtt_batch=0, mtt_max_start=1,
     mtt_span=1, mtt_student_lr=0.01, mtt_student_lr_lr=1e-3,
 )  # fmt: skip
-SGD = TINY.replace(vdsd_optimizer="sgd", vdsd_lr_dynamic=0.0, vdsd_lr_hallucinator=0.0)
+SGD = TINY.replace(
+    vdsd_optimizer="sgd", vdsd_lr_dynamic=0.0, vdsd_lr_hallucinator=0.0, mtt_lr_dynamic=0.0, mtt_lr_hallucinator=0.0
+)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +92,7 @@ def test_step_sizes_are_the_published_ones_unless_set():
     assert sizes["dm", 1] == (1e-4, 1e-5) and sizes["dm", 2] == sizes["dm", 5] == (1e3, 1e-6)
     assert sizes["mtt", 1] == sizes["mtt", 2] == sizes["mtt", 5] == (1e4, 1e-3)
     assert vdsd.step_sizes(SGD.replace(vdsd_lr_dynamic=2.0), "dm", 1) == (2.0, 1e-5)
-    assert vdsd.step_sizes(SGD.replace(vdsd_lr_hallucinator=2.0), "mtt", 5) == (1e4, 2.0)
+    assert vdsd.step_sizes(SGD.replace(mtt_lr_hallucinator=2.0), "mtt", 5) == (1e4, 2.0)
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 10**9])

@@ -28,7 +28,10 @@ PUBLISHED = {("dm", 1): (1e-4, 1e-5), ("dm", 5): (1e3, 1e-6), ("mtt", 1): (1e4, 
 def step_sizes(settings: Settings, backbone: str, ipc: int) -> tuple[float, float]:
     """Step sizes of dynamic memory and hallucinator: the settings' own, and the published one in place of a 0."""
     dynamic, hallucinator = PUBLISHED[backbone, 1 if ipc == 1 else 5]
-    return settings.vdsd_lr_dynamic or dynamic, settings.vdsd_lr_hallucinator or hallucinator
+    s = settings
+    if backbone == "mtt":
+        return s.mtt_lr_dynamic or dynamic, s.mtt_lr_hallucinator or hallucinator
+    return s.vdsd_lr_dynamic or dynamic, s.vdsd_lr_hallucinator or hallucinator
 
 
 class DynamicLearner(Loop):
