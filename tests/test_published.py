@@ -48,5 +48,5 @@ def test_a_page_that_reads_published_records_finds_them(page, monkeypatch, tmp_p
     assert not list(tmp_path.iterdir())
     records = namespace.get("records") or namespace["fixed"] + namespace["searched"]
     assert records and all(record["published"] for record in records)
-    if first := given.get("ipcs"):  # such a page may name rows as not run yet, but not at its first IPC
-        assert {r["method"] for r in records if r["ipc"] in (0, first[0])} == set(given["methods"])
+    if first := given.get("ipcs"):  # such a page may name rows as not run yet, but not these
+        assert {r["method"] for r in records if r["ipc"] in (0, first[0])} >= {"full", "random", "dm", "david"}
