@@ -12,6 +12,7 @@ RULES = {
     "grid": _RECOMMENDED | {"search_warmup": 1, "search_episodes": 0, "search_beta": 1.0},  # every L once, to the end
     "full": _RECOMMENDED | {"search_beta": 1.0},  # episodes are whole distillations
     "paper-full": _PAPER | {"search_beta": 1.0},
+    "start": _RECOMMENDED | {"search_beta": 0.0},  # rewards of the segments as they start, real frames
     "halving": _RECOMMENDED | {"search_agent": "halving", "search_warmup": 0},  # the same budget, spent otherwise
     "shared": {"search_agent": "shared"},  # one L for all classes, by the settings' own rule
 }
@@ -41,7 +42,7 @@ class Settings:
 
     search_agent: str = "q"  # "q": a Q-table a class; "shared": one for all classes; "halving": see david.search
     search_episodes: int = 20  # T; 0: the warm-up alone
-    search_beta: float = 0.02  # Eq. 5: an episode runs int(beta * N) iterations
+    search_beta: float = 0.02  # Eq. 5: an episode runs int(beta * N) iterations; 0: none, the start is rewarded
     search_alpha: float = 0.1  # Q learning rate
     search_gamma: float = 0.5  # discount
     search_p: float = 0.7  # probability of exploiting
@@ -113,8 +114,8 @@ class Settings:
 
     @property
     def early_iterations(self) -> int:
-        """N_early of Eq. 5, at least 1."""
-        return max(1, round(self.search_beta * self.distill_iterations))
+        """N_early of Eq. 5, at least 1 unless beta is 0."""
+        return max(1, round(self.search_beta * self.distill_iterations)) if self.search_beta else 0
 
     def recipe(self, stage: str) -> dict:
         """How the networks of a stage ("teacher" or "student") are trained: its steps, batch, lr and optimizer."""

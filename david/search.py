@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from david.clips import Clips
+from david.costs import search_costs
 from david.files import read_json, write_json
 from david.halving import SuccessiveHalving
 from david.matching import Distiller
@@ -44,9 +45,11 @@ def make_agent(num_classes: int, num_actions: int, *, seed: int, settings: Setti
     their rewards (common random numbers).
 
     Raises:
-        ValueError: unknown agent, or no episode.
+        ValueError: unknown agent, no episode, or rewards of noise.
     """
     s = settings
+    if s.search_beta == 0 and s.distill_start != "real":
+        raise ValueError("search_beta=0 rewards videos as they start, so it needs distill_start='real'")
     warmup = s.search_warmup * num_actions
     episodes, early = s.search_episodes or warmup, s.early_iterations
     if episodes < 1:
@@ -109,10 +112,11 @@ def _episode(train, reward: TeacherReward, policy, iterations: int, ipc: int, se
     """Distil for some iterations under ``policy`` (Algorithm 1, lines 8-13) and measure."""
     started = time.perf_counter()
     distiller = Distiller(train, policy, ipc=ipc, seed=seed, settings=settings)
-    start = reward.distance(distiller.videos, policy)
+    start = distance = reward.distance(distiller.videos, policy)
     for _ in range(iterations):
         distiller.step()
-    distance = reward.distance(distiller.videos, policy)
+    if iterations:
+        distance = reward.distance(distiller.videos, policy)
     if not torch.isfinite(distance).all():
         raise FloatingPointError("the synthetic videos diverged within an episode; lower distill_lr")
     clips = int((ipc * (settings.frames // policy)).sum())
@@ -123,7 +127,31 @@ def _episode(train, reward: TeacherReward, policy, iterations: int, ipc: int, se
         "distance": distance.tolist(),
         "reward": reward(distance, start).tolist(),
         "iterations": iterations,
-        "forward": iterations * real + 2 * clips,
-        "backward": iterations * clips,
+        **_passes(iterations, real, clips),
         "seconds": round(time.perf_counter() - started, 3),
     }
+
+
+def _passes(iterations: int, real: int, clips: float) -> dict[str, float]:
+    """Clips that go through a network in an episode; the teacher sees the synthetic ones before and after."""
+    return {
+        "forward": iterations * real + (2 if iterations else 1) * clips,
+        "backward": iterations * clips,
+    }
+
+
+def expected_costs(settings: Settings, *, ipc: int) -> dict[str, float]:
+    """What a search will cost for one class, every action taken equally often: ``costs.search_costs`` but seconds.
+
+    A class is taken to have ``distill_batch_real`` clips or more.
+    """
+    actions = action_set(settings.frames)
+    _, plan = make_agent(1, len(actions), seed=0, settings=settings)
+    clips = ipc * sum(settings.frames / length for length in actions) / len(actions)
+    episodes = [
+        {"iterations": iterations, "seconds": 0, **_passes(iterations, settings.distill_batch_real, clips)}
+        for _, iterations in plan
+    ]
+    costs = search_costs(episodes, settings)
+    del costs["seconds"]
+    return costs

@@ -21,7 +21,7 @@ def test_defaults_are_the_papers():
 
 
 @pytest.mark.parametrize(
-    ("iterations", "beta", "early"), [(5000, 0.02, 100), (40, 0.1, 4), (10, 0.25, 2), (2, 0.02, 1)]
+    ("iterations", "beta", "early"), [(5000, 0.02, 100), (40, 0.1, 4), (10, 0.25, 2), (2, 0.02, 1), (40, 0.0, 0)]
 )
 def test_early_iterations_of_equation_5(iterations, beta, early):
     assert Settings(distill_iterations=iterations, search_beta=beta).early_iterations == early

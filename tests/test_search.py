@@ -4,9 +4,10 @@ import pytest
 import torch
 from test_matching import noise_clips
 
+from david.costs import search_costs
 from david.files import read_json
-from david.presets import preset
-from david.search import learn_policy
+from david.presets import RULES, preset
+from david.search import expected_costs, learn_policy
 
 BEST = (1, 2, 8, 4, 8, 1)  # the best L of six classes
 
@@ -155,6 +156,28 @@ def test_episodes_say_what_they_cost(train, made):
     assert [e["backward"] for e in episodes] == [3 * 6 * n for n in (8, 4, 2, 1)]
     assert [e["forward"] for e in episodes] == [3 * 6 + 2 * 6 * n for n in (8, 4, 2, 1)]
     assert all(e["seconds"] >= 0 for e in episodes)
+
+
+def test_without_an_early_stage_the_start_is_rewarded(train, made):
+    found = search(train, KnownReward(), **RULES["start"], search_episodes=9)
+    assert {d.steps for d in made} == {0} and found.policy.tolist() == list(BEST)
+    assert all(e["distance"] == e["start"] and e["iterations"] == e["backward"] == 0 for e in found.episodes)
+    assert [e["forward"] for e in found.episodes[:4]] == [6 * n for n in (8, 4, 2, 1)]
+    with pytest.raises(
+        ValueError, match="search_beta=0 rewards videos as they start, so it needs distill_start='real'"
+    ):
+        search(train, KnownReward(), **RULES["start"], distill_start="noise")
+
+
+def test_expected_costs_are_those_of_a_search_that_tries_all_alike(train, made):
+    """Of one class with one real clip a batch: 8 + 4 + 2 + 1 = 15 clips a round over the actions."""
+    changes = {"search_warmup": 2, "search_episodes": 8, "distill_iterations": 30, "search_beta": 0.1}
+    one = settings(**changes, distill_batch_real=1)
+    expected = expected_costs(one, ipc=1)
+    assert expected["episodes"] == 8 and expected["iterations"] == 24
+    assert expected["evaluations"] == 24 + 2 * 2 * 15 + 3 * 2 * 15
+    spent = search_costs(search(train, KnownReward(), **changes).episodes, one)
+    assert spent["flops"] == pytest.approx(6 * expected["flops"])
 
 
 @pytest.mark.parametrize("seed", [0, 1])

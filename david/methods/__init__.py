@@ -62,6 +62,7 @@ _RULE_TITLES = {
     "grid": ("Grid search", None),
     "full": ("Full-length search", None),
     "paper-full": ("Full-length search (paper rule)", None),
+    "start": ("DAViD, no early stage", None),
     "halving": ("Successive halving", None),
     "shared": ("One learned L for all", None),
 }

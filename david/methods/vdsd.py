@@ -104,16 +104,18 @@ class DynamicMatcher(DynamicLearner):
 
 
 class DynamicTrajectories(DynamicLearner):
-    """On MTT: a student of the videos follows ``experts``, at a learning rate that is learned too."""
+    """On MTT: a student of the videos follows ``experts``.
+
+    Its learning rate stays as it is, as in VDSD's script for IPC 5: the first videos are noise, a student that learns
+    nothing from them comes nearest to the expert, and a learned rate would go down to its floor and stay there.
+    """
 
     backbone, stages = "mtt", ("expert", "mtt")
 
     def __init__(self, train, static, experts, *, seed, settings):
         super().__init__(train, static, seed=seed, settings=settings)
         self.loss = TrajectoryLoss(train, experts, seed=seed, settings=settings)
-        self.student_lr = torch.tensor(settings.mtt_student_lr, device=train.device, requires_grad=True)
-        self.leaves["student_lr"] = self.student_lr
-        self.optimizers.append(torch.optim.SGD([self.student_lr], settings.mtt_student_lr_lr, momentum=0.9))
+        self.student_lr = torch.tensor(settings.mtt_student_lr, device=train.device)
 
     def draw(self, random: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Clips of a student step: every video in one of its combinations, or ``mtt_batch``, balanced over classes."""
@@ -124,10 +126,6 @@ class DynamicTrajectories(DynamicLearner):
 
     def backward(self) -> None:
         self.loss.backward(self.draw, self.student_lr, self.iteration)
-
-    def step(self) -> None:
-        super().step()
-        self.student_lr.data.clamp_(min=0.001)  # as the published code has it
 
 
 def distill(train, *, ipc, seed, settings, work: Path | None = None, backbone: str | None = None) -> StaticDynamicSet:
@@ -143,7 +141,7 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None, backbone: s
         backbone: "dm", the default, or "mtt".
 
     Returns:
-        StaticDynamicSet; of "mtt" its ``info["student_lr"]`` is the learning rate that was learned with it.
+        StaticDynamicSet.
 
     Raises:
         ValueError: unknown backbone.
@@ -164,6 +162,5 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None, backbone: s
         experts = load_experts(train, settings=settings, folder=work and work.parent)
         learner = DynamicTrajectories(train, stage.images, experts, seed=seed, settings=settings)
         learner.run(settings.mtt_iterations, checkpoint=dynamic)
-        info["student_lr"] = learner.student_lr.item()
     learned = {name: tensor.detach() for name, tensor in learner.memory.tensors.items()}
     return StaticDynamicSet(**learned, classes=list(train.classes), info=info)
