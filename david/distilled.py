@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from david.clips import MEAN, STD, Clips
 from david.files import atomic
+from david.seeds import generator as seeded
 from david.temporal import num_segments
 
 
@@ -185,5 +186,27 @@ class RealSet:
     def batch(self, generator: torch.Generator, size: int):
         """Clips drawn uniformly, flipped where the labels allow it; as ``DistilledSet.batch``."""
         indices = torch.randint(len(self.train), (size,), generator=generator)
-        clips = self.train.batch(indices, generator=generator, flip=self.train.flip)
-        return clips, torch.as_tensor(self.train.labels)[indices].to(self.device)
+        return self._clips(indices, generator), torch.as_tensor(self.train.labels)[indices].to(self.device)
+
+    def _clips(self, indices: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return self.train.batch(indices, generator=generator, flip=self.train.flip)
+
+
+class StillSet(RealSet):
+    """The static version of the training set (Eq. 6): of each video one random frame, repeated F times.
+
+    Which frame is fixed for one training and drawn anew for the next: the seed of the generator that draws the
+    batches decides.
+    """
+
+    @property
+    def stored_bytes(self) -> int:
+        return super().stored_bytes // self.train.frames
+
+    def _clips(self, indices, generator):
+        clips = super()._clips(indices, generator)
+        frames = torch.randint(
+            self.train.frames, (len(self.train),), generator=seeded(generator.initial_seed(), "the frame of each video")
+        )
+        still = clips[torch.arange(len(indices)), frames[indices]]  # (B, 3, H, W)
+        return still[:, None].expand_as(clips)

@@ -9,10 +9,11 @@ import torch
 
 from david.clips import Clips, open_clips
 from david.costs import peak_bytes, reset_peak, shared_seconds
-from david.datasets import check_name, load
+from david.datasets import base, check_name, load
 from david.distilled import RealSet, StoredSet
 from david.evaluate import evaluate
 from david.files import read_json, write_json
+from david.methods import REAL
 from david.methods import method as find_method
 from david.presets import Settings
 from david.progress import track
@@ -40,7 +41,7 @@ class Experiment:
         check_name(dataset)
         self.name, self.settings, self.store = dataset, settings, store
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.at_hand = root is not None or dataset == "motions"
+        self.at_hand = root is not None or base(dataset) == "motions"
         self.root, self.options = root, options or {}
 
     @cached_property
@@ -62,7 +63,7 @@ class Experiment:
         return self._clips("test")
 
     def identity(self, method: str, *, ipc: int, seed: int) -> dict:
-        """The fields of a record's key: what decides a result. Full data has no IPC and no distillation seed: 0."""
+        """The fields of a record's key: what decides a result. Real data has no IPC and no distillation seed: 0."""
         found = find_method(method)
         settings = found.settings(self.settings)
         return {
@@ -70,10 +71,10 @@ class Experiment:
             "dataset": self.name,
             "fingerprint": self.dataset.fingerprint if self.at_hand else None,
             "method": method,
-            "ipc": 0 if method == "full" else ipc,
-            "seed": 0 if method == "full" else seed,
+            "ipc": 0 if method in REAL else ipc,
+            "seed": 0 if method in REAL else seed,
             "settings": settings.subset(*found.stages)
-            | ({"student_repeats": self.settings.student_repeats} if method == "full" else {}),
+            | ({"student_repeats": self.settings.student_repeats} if method in REAL else {}),
         }
 
     def run(self, method: str, *, ipc: int = 1, seed: int = 0) -> dict:
@@ -150,7 +151,7 @@ class Experiment:
     def table(
         self, methods: list[str], *, ipcs: list[int] = (1,), seeds: list[int] = (0, 1, 2), make=True
     ) -> list[dict]:
-        """The records of every method, IPC and seed; full data once. All names are checked before any work.
+        """The records of every method, IPC and seed; real data once. All names are checked before any work.
 
         Args:
             methods, ipcs, seeds: what to combine.
@@ -161,7 +162,7 @@ class Experiment:
             find_method(name)
             for ipc in ipcs:
                 for seed in seeds:
-                    key = (name, 0, 0) if name == "full" else (name, ipc, seed)
+                    key = (name, 0, 0) if name in REAL else (name, ipc, seed)
                     todo.setdefault(key, (ipc, seed))
         if not make:
             found = [self._find(name, ipc=ipc, seed=seed) for (name, *_), (ipc, seed) in todo.items()]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from david.methods import method
+from david.methods import REAL, method
 from david.records import summary
 
 
@@ -34,8 +34,8 @@ def percent(mean: float, std: float) -> str:
 
 
 def leader(table: pd.DataFrame, aside: Iterable[str] = ()):
-    """The row of a ``summary`` whose interval, mean ± std, lies above all others'; full data and ``aside`` apart."""
-    ranked = table[~table["method"].isin(["full", *aside])].sort_values("mean", ascending=False)
+    """The row of a ``summary`` whose interval, mean ± std, lies above all others'; real data and ``aside`` apart."""
+    ranked = table[~table["method"].isin([*REAL, *aside])].sort_values("mean", ascending=False)
     if len(ranked) < 2:
         return None
     first, *others = ranked.itertuples()

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from test_matching import counting_clips, noise_clips, shades
 
-from david.distilled import DistilledSet, RealSet
+from david.distilled import DistilledSet, RealSet, StillSet
 from david.temporal import partition
 
 POLICY = (1, 2, 4, 8)
@@ -158,6 +158,23 @@ def test_real_set_is_the_training_set():
     assert (frame == torch.arange(8)).all() and torch.equal(number[:, 0] % 2, labels)
     assert number[:, 0].bincount().min() > 60  # uniform over clips
     assert torch.equal(real.batch(rng(), 900)[0], clips)
+
+
+def test_still_set_repeats_one_frame_of_each_video():
+    train = counting_clips()
+    still, random = StillSet(train), rng()
+    clips, labels = (torch.cat(parts) for parts in zip(still.batch(random, 300), still.batch(random, 300)))
+    number, frame = shades(clips)
+    assert (frame == frame[:, :1]).all() and (number == number[:, :1]).all()
+    assert torch.equal(number[:, 0] % 2, labels)
+    seen = {(n, f) for n, f in zip(number[:, 0].tolist(), frame[:, 0].tolist())}
+    assert len(seen) == 9 and len({f for _, f in seen}) > 2  # the same frame in every batch of one training
+    again, other = (StillSet(train).batch(torch.Generator().manual_seed(s), 300)[0] for s in (rng().initial_seed(), 5))
+    assert torch.equal(again, clips[:300])
+    assert {(n, f) for n, f in zip(*(x[:, 0].tolist() for x in shades(other)))} != seen
+    assert still.stored_bytes == RealSet(train).stored_bytes // 8
+    # Paired with the real set: the same videos in the same batches.
+    assert torch.equal(shades(RealSet(train).batch(rng(), 300)[0])[0], number[:300])
 
 
 @pytest.mark.parametrize("flip", [True, False])

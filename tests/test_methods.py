@@ -166,8 +166,8 @@ def test_stages_name_the_settings_that_matter():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("dvid", "unknown method 'dvid'; did you mean 'david'? Known are full, random, keyframe"),
-        ("", "unknown method ''. Known are full, random, keyframe"),
+        ("dvid", "unknown method 'dvid'; did you mean 'david'? Known are full, still, random, keyframe"),
+        ("", "unknown method ''. Known are full, still, random, keyframe"),
         ("full:3", "unknown method 'full:3'"),
         ("mtt:dm", "unknown method 'mtt:dm'; mtt takes no option 'dm'"),
         ("vdsd:frepo", "unknown method 'vdsd:frepo'"),

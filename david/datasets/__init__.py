@@ -24,6 +24,8 @@ READERS = {
     "folder": ("folder", "folder"),
 }
 
+DERIVED = ("tr-", "heldout-")  # before a name: see the functions in `derived`
+
 
 @dataclass(frozen=True)
 class Video:
@@ -69,8 +71,16 @@ def digest(*parts) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
+def base(name: str) -> str:
+    """The reader behind a dataset's name: "ucf101" of "tr-ucf101" and of "heldout-ucf101"."""
+    while name.startswith(DERIVED):
+        name = name.partition("-")[2]
+    return name
+
+
 def check_name(name: str) -> None:
-    """ValueError unless `name` is a key of READERS, with the nearest that is."""
+    """ValueError unless `name` is a key of READERS, alone or derived, with the nearest that is."""
+    name = base(name)
     if name not in READERS:
         close = difflib.get_close_matches(name, READERS, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
@@ -81,9 +91,14 @@ def load(name: str, /, root: str | Path | None = None, split: int = 1, **options
     """The dataset `name` (a key of READERS), read from the folder `root`, with the official split `split`.
 
     `motions` needs no root: it makes its own videos. `options` go to the reader; `name="..."` among them
-    renames a dataset of your own. ValueError for an unknown name.
+    renames a dataset of your own. "tr-" before the name keeps the classes of largest Delta alone, "heldout-" tests
+    on some of the training groups: see `derived`. ValueError for an unknown name.
     """
     check_name(name)
+    if name.startswith(DERIVED):
+        function, _, name = name.partition("-")
+        derive = getattr(importlib.import_module(f"{__name__}.derived"), function)
+        return derive(name, root=root, split=split, **options)
     module, function = READERS[name]
     reader = getattr(importlib.import_module(f"{__name__}.{module}"), function)
     return reader(root=root, split=split, **options)

@@ -7,6 +7,7 @@ where several show the same place or people, or their test accuracy will be too 
 
 import os
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,14 +52,20 @@ def find_videos(root: Path) -> list[Listed]:
 
 
 def draw(listed: list[Listed], test_share: float, seed: int) -> list[Listed]:
-    """The same videos with their split drawn. A group goes to one side as a whole, in all its classes.
+    """The same videos with their split drawn, by groups."""
+    chosen = draw_groups([(item.title, item.group) for item in listed], test_share, seed)
+    return [replace(item, split="test" if item.group in chosen else "train") for item in listed]
+
+
+def draw_groups(videos: Iterable[tuple[str, str]], test_share: float, seed: int) -> set[str]:
+    """The groups to test on, of (class, group) pairs, one a video. A group goes to one side in all its classes.
 
     The groups come in an order that seed and name alone decide. One goes to the test split if a class of it has
     too few test videos yet, and none of its classes would be left without a training video.
     """
     groups = defaultdict(Counter)
-    for item in listed:
-        groups[item.group][item.title] += 1
+    for title, group in videos:
+        groups[group][title] += 1
     total, test, chosen = sum(groups.values(), Counter()), Counter(), set()
     for group in sorted(groups, key=lambda group: digest(seed, group)):
         sizes = groups[group]
@@ -66,4 +73,4 @@ def draw(listed: list[Listed], test_share: float, seed: int) -> list[Listed]:
         if wanted and all(test[title] + size < total[title] for title, size in sizes.items()):
             chosen.add(group)
             test += sizes
-    return [replace(item, split="test" if item.group in chosen else "train") for item in listed]
+    return chosen

@@ -44,6 +44,7 @@ class Method:
 # name: (title, row of the paper, stages)
 _PLAIN = {
     "full": ("Full data", "Full DS", ("teacher",)),
+    "still": ("Full data, one frame a video", None, ("teacher",)),
     "random": ("Random", "Random", ("student",)),
     "keyframe": ("KeyFrame", "KeyFrame", ("student",)),
     "herding": ("Herding", None, ("teacher", "student")),
@@ -53,6 +54,7 @@ _PLAIN = {
     "vdsd": ("VDSD on DM", "VDSD", ("vdsd", "distill", "student")),
     "david": ("DAViD", "DAViD", ("distill", "search", "teacher", "student")),
 }
+REAL = ("full", "still")  # no distillation: no IPC and no seed of it
 # The rows of Tables 1 and 2, with those that the paper lacks.
 ROWS = ("full", "random", "random:1", "keyframe", "herding", "kcenter", "dm", "mtt", "vdsd", "vdsd:mtt", "david")
 # What a search rule is called, and the row of the paper's Tables 1-4 that it stands for.
