@@ -53,3 +53,28 @@ def delta_groups(delta: pd.Series, groups: int = 11) -> pd.Series:
     order = delta.rank(method="first").astype(int) - 1
     groups = min(groups, len(delta))
     return order * groups // len(delta)
+
+
+def trend(accuracy: pd.DataFrame, delta: pd.Series) -> pd.DataFrame:
+    """How a method's accuracy on a class goes with the class's Delta (Fig. 1): least squares, a line a method.
+
+    Args:
+        accuracy: what ``records.by_class`` returns, of two classes or more.
+        delta: of every class.
+
+    Returns:
+        a row a method: most_static and most_dynamic, the line's values at the smallest and the largest Delta; change,
+        the difference of the two; and error, the standard error of change (NaN for two classes).
+    """
+    rows = {}
+    for name, own in accuracy.groupby("method", sort=False):
+        y = own.groupby("class")["accuracy"].mean()
+        x = delta.loc[y.index]
+        spread = ((x - x.mean()) ** 2).sum()
+        slope = ((x - x.mean()) * (y - y.mean())).sum() / spread
+        rest = y - y.mean() - slope * (x - x.mean())
+        error = math.sqrt((rest**2).sum() / (len(x) - 2) / spread) if len(x) > 2 else math.nan
+        ends = [y.mean() + slope * (end - x.mean()) for end in (delta.min(), delta.max())]
+        width = delta.max() - delta.min()
+        rows[name] = {"most_static": ends[0], "most_dynamic": ends[1], "change": slope * width, "error": error * width}
+    return pd.DataFrame(rows).T

@@ -135,3 +135,18 @@ def _student_accuracies(record: dict, classes: Iterable[str] | None, metric: str
         return [student[metric] for student in record["students"]]
     wanted = [record["classes"].index(name) for name in classes]
     return [sum(student["per_class"][c] for c in wanted) / len(wanted) for student in record["students"]]
+
+
+def by_class(records: Iterable[dict]) -> pd.DataFrame:
+    """Accuracy on every class, the mean of the students: rows of method, ipc, seed, class and accuracy."""
+    return pd.DataFrame(
+        {
+            "method": record["method"],
+            "ipc": record["ipc"],
+            "seed": record["seed"],
+            "class": name,
+            "accuracy": sum(student["per_class"][c] for student in record["students"]) / len(record["students"]),
+        }
+        for record in records
+        for c, name in enumerate(record["classes"])
+    )

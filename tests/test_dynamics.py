@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from david.dynamics import delta, delta_groups, most_dynamic
+from david.dynamics import delta, delta_groups, most_dynamic, trend
 
 
 def record(accuracies, **changes):
@@ -60,3 +60,20 @@ def test_groups_are_of_equal_size_by_rank():
     assert groups.loc[values.sort_values().index].is_monotonic_increasing
     assert delta_groups(pd.Series([0.3, 0.1, 0.2])).tolist() == [2, 0, 1]
     assert delta_groups(pd.Series([0.3, 0.1, 0.2, 0.4]), groups=2).tolist() == [1, 0, 0, 1]
+
+
+def test_trend_is_least_squares():
+    """On x = 0, 1, 2: y = 1, 0, 0.5 has slope -1/4, mean 1/2 and residuals 1/4, -1/2, 1/4."""
+    values = pd.Series({"a": 0.0, "b": 1.0, "c": 2.0})
+    flat = [{"method": "dm", "seed": s, "class": c, "accuracy": 0.3} for s in (0, 1) for c in "abc"]
+    bent = [
+        {"method": "david", "seed": s, "class": c, "accuracy": y + (0.1 if s else -0.1)}
+        for s in (0, 1)
+        for c, y in zip("abc", (1.0, 0.0, 0.5))
+    ]
+    lines = trend(pd.DataFrame(flat + bent), values)
+    assert list(lines.index) == ["dm", "david"]
+    assert lines.loc["dm"].tolist() == pytest.approx([0.3, 0.3, 0, 0], abs=1e-9)
+    error = 2 * math.sqrt((1 / 16 + 1 / 4 + 1 / 16) / 1 / 2)
+    assert lines.loc["david"].tolist() == pytest.approx([0.75, 0.25, -0.5, error])
+    assert math.isnan(trend(pd.DataFrame(flat[:2]), values[:2]).loc["dm", "error"])

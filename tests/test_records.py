@@ -9,6 +9,7 @@ from david.records import (
     FORMAT,
     IDENTITY,
     Store,
+    by_class,
     made_on,
     record_key,
     summary,
@@ -179,3 +180,12 @@ def test_made_on_tells_no_host_and_no_path():
     assert set(made) == {"time", "device", "python", "torch", "david"}
     assert made["device"] == f"CPU, {torch.get_num_threads()} threads"
     assert made["time"].endswith("+00:00") and "+" not in made["torch"]
+
+
+def test_by_class_averages_the_students_of_a_record():
+    students = [{"per_class": [0.2, 1.0]}, {"per_class": [0.4, 0.0]}]
+    common = {"classes": ["a", "b"], "students": students, "ipc": 1}
+    table = by_class([{"method": "dm", "seed": 0, **common}, {"method": "dm", "seed": 1, **common}])
+    assert list(table.columns) == ["method", "ipc", "seed", "class", "accuracy"] and len(table) == 4
+    assert table["class"].tolist() == ["a", "b"] * 2 and table["seed"].tolist() == [0, 0, 1, 1]
+    assert table["accuracy"].tolist() == pytest.approx([0.3, 0.5] * 2)
