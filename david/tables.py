@@ -97,6 +97,17 @@ def verdict(table: pd.DataFrame) -> str:
     return said + (f", and not less than {', '.join(below)}" if below else "")
 
 
+def ranked_actions(record: dict) -> list[list[int]]:
+    """Of every class the L that a grid search tried, the largest reward first.
+
+    Args:
+        record: of method "david:grid", whose episodes try each L once for all classes.
+    """
+    episodes = record["search"]["episodes"]
+    orders = [sorted(episodes, key=lambda e: -e["reward"][c]) for c in range(len(record["classes"]))]
+    return [[episode["frames_per_segment"][c] for episode in order] for c, order in enumerate(orders)]
+
+
 def show(table: pd.DataFrame):
     """A table of strings for display, as IPython.display.HTML; numbers do not break over lines in a narrow page."""
     from IPython.display import HTML  # only notebooks need IPython

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from test_records import a_record
 
-from david.tables import accuracy_table, leader, paper_tables, paper_value, show, verdict
+from david.tables import accuracy_table, leader, paper_tables, paper_value, ranked_actions, show, verdict
 
 
 def test_the_papers_numbers():
@@ -103,3 +103,10 @@ def test_verdict():
     )
     single = rows(("david", 0.7, float("nan")), ("dm", 0.1, float("nan")))  # one student: no interval
     assert "overlap its own: DM" in verdict(single)
+
+
+def test_ranked_actions_of_a_grid_search():
+    tried = [(1, [0.1, 0.3]), (2, [0.2, 0.2]), (8, [0.3, 0.1])]
+    episodes = [{"frames_per_segment": [length] * 2, "reward": reward} for length, reward in tried]
+    record = {"classes": ["a", "b"], "search": {"episodes": episodes}}
+    assert ranked_actions(record) == [[8, 2, 1], [1, 2, 8]]
