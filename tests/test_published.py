@@ -45,7 +45,7 @@ def test_a_page_that_reads_published_records_finds_them(page, monkeypatch, tmp_p
             namespace["In"].append(cell.source)
             exec(cell.source, namespace)
     plt.close("all")
-    assert not list(tmp_path.iterdir())
+    assert not [path for path in tmp_path.iterdir() if not path.stem.startswith("tr-")]  # but for lists of classes
     records = namespace.get("records") or namespace["fixed"] + namespace["searched"]
     assert records and all(record["published"] for record in records)
     if first := given.get("ipcs"):  # such a page may name rows as not run yet, but not these
