@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
 SHADES = plt.get_cmap("cividis")
 
@@ -29,6 +30,7 @@ def reward_histograms(rewards: pd.DataFrame, classes: list[str]) -> plt.Figure:
         axis.set_title(name, loc="left")
         axis.set_xlabel("reward")
     axes[0, 0].set_ylabel("draws")
+    axes[0, 0].yaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
@@ -73,6 +75,7 @@ def early_stage(rewards: pd.DataFrame, classes: list[str], early: int) -> plt.Fi
             axis.axvline(early, color="gray", linewidth=0.8, linestyle=":")
         axis.set_title(name, loc="left")
         axis.set_xlabel("iteration")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0, 0].set_ylabel("reward")
     axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1))
     figure.tight_layout()
