@@ -279,7 +279,7 @@ def test_ucf101_is_ready_to_load(server, ucf, tmp_path, capsys):
     assert len(dataset.train) == 4 and len(dataset.test) == 2 and dataset.classes == ("A", "B")
     assert dataset.train[0].path.read_bytes() == (ucf / "A" / "v_A_g02_c01.avi").read_bytes()
     out = capsys.readouterr().out
-    assert "GB to fetch" in out and f"GB are free in {root}" in out and "videos.rar may be deleted" in out
+    assert "MB to fetch" in out and f"MB are free in {root}" in out and "videos.rar may be deleted" in out
     asked = len(server.requests)
     (root / "videos.rar").unlink()
     assert download("ucf101", root) == dataset and len(server.requests) == asked == 2

@@ -111,8 +111,8 @@ def download(name: str, root: str | Path | None = None, *, lists=False, insecure
         missing = size - sum(present(archive, root) for archive in todo)
         if todo:
             free = shutil.disk_usage(root).free
-            needs = f"{missing / 1e9:.2f} GB to fetch, about {size / 1e9:.2f} GB more when unpacked"
-            print(f"{name}: {needs}; {free / 1e9:.2f} GB are free in {root}")
+            needs = f"{missing / 1e6:,.1f} MB to fetch, about {size / 1e6:,.1f} MB more when unpacked"
+            print(f"{name}: {needs}; {free / 1e6:,.1f} MB are free in {root}")
             files.need_space(root, missing + size + size // 10)  # videos are hardly smaller in an archive
         for archive in todo:
             try:
