@@ -145,16 +145,23 @@ def test_a_server_that_always_breaks_off_at_one_place_is_given_up(server, tmp_pa
     assert len(server.requests) == 6  # the first brought something
 
 
-@pytest.mark.parametrize("headers", [{"ETag": '"two"'}, {"ETag": 'W/"b"', "Last-Modified": "Tue, 02 Jan 2024"}])
-def test_a_file_that_changed_meanwhile_is_fetched_from_its_start(server, tmp_path, headers):
-    old = {name: value.replace("two", "one").replace("Tue, 02", "Mon, 01") for name, value in headers.items()}
-    server.headers = old
-    part = tmp_path / "a.rar.part"
-    part.write_bytes(b"x" * 3000)  # of the old version
-    (tmp_path / "a.rar.part.version").write_text(list(old.values())[-1])
-    server.headers = headers
-    assert fetch(server.archive(), tmp_path).read_bytes() == BODY
-    assert server.requests == [("/a.rar", "bytes=3000-", list(old.values())[-1])]
+@pytest.mark.parametrize(
+    ("version", "headers"),
+    [
+        ('"one"', {"ETag": '"one"', "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}),
+        ("Mon, 01 Jan 2024 00:00:00 GMT", {"ETag": 'W/"one"', "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}),
+    ],
+)
+def test_a_file_that_changed_meanwhile_is_fetched_from_its_start(server, tmp_path, monkeypatch, version, headers):
+    archive, server.headers = server.archive(), headers
+    server.files["/a.rar"] = BODY[::-1]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "track", Bar)
+        fetch(archive, tmp_path)
+    server.files["/a.rar"] = BODY
+    server.headers = {name: value.replace("one", "two").replace("01", "02") for name, value in headers.items()}
+    assert fetch(archive, tmp_path).read_bytes() == BODY
+    assert server.requests[1:] == [("/a.rar", "bytes=4000-", version)]
 
 
 def test_a_change_that_the_server_does_not_tell_is_noticed_at_the_end(server, tmp_path):
@@ -210,14 +217,17 @@ def test_answers_that_a_second_try_may_better_and_those_that_it_will_not(server,
     assert len(server.requests) == 4
 
 
-def test_no_connection(server, tmp_path):
-    archive = server.archive()
+def test_no_connection(server, tmp_path, monkeypatch):
+    pauses, archive = [], server.archive()
+    monkeypatch.setattr(module, "PAUSE", 2)
+    monkeypatch.setattr(module.time, "sleep", pauses.append)
     (tmp_path / "a.rar.part").write_bytes(BODY[:3000])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         closed = replace(archive, url=f"http://127.0.0.1:{free.getsockname()[1]}/a.rar")
     with pytest.raises(OSError, match=r"5 tries failed \(.*refused\); 3,000 bytes are kept"):
         fetch(closed, tmp_path)
+    assert pauses == [2, 4, 8, 16]
     assert fetch(archive, tmp_path).read_bytes() == BODY
 
 
@@ -234,7 +244,7 @@ def test_a_certificate_is_verified_unless_told_otherwise(tmp_path, monkeypatch):
 
     monkeypatch.setattr(module.urllib.request, "urlopen", urlopen)
     with pytest.raises(
-        OSError, match=r"UCF101\.rar: .*\(unable to get local issuer.*\): use insecure .*or get UCF101\."
+        OSError, match=r"UCF101\.rar: .*\(unable to get local issuer.*\): fetch with insecure=True .*or get UCF101\."
     ):
         fetch(module.ARCHIVES["ucf101"][1], tmp_path)
     with pytest.raises(OSError, match="404"):

@@ -71,7 +71,7 @@ ARCHIVES = {
 }  # fmt: skip
 ASK = ("ssv2", "kinetics400")  # their readers say in OBTAIN how
 CHUNK = 1 << 18  # bytes read at once
-TRIES, PAUSE = 5, 2.0  # in a row without a byte more; seconds before the second one, doubled before each further one
+TRIES, PAUSE = 5, 2.0  # in a row without a byte more; seconds before the second, doubled before each further one
 BROKEN = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
 UNPACKERS = {  # of rar, the likeliest to succeed first; not every 7z can
     "unrar": ("x", "-o+", "-inul", "{path}", "{folder}/"),
@@ -152,7 +152,9 @@ def fetch(archive: Archive, root: Path, insecure: bool = False) -> Path:
                 reason, code = getattr(error, "reason", error), getattr(error, "code", 500)
                 if isinstance(reason, ssl.SSLCertVerificationError):
                     what = f"{archive.url}: the server's certificate cannot be verified ({reason.verify_message})"
-                    raise OSError(f"{what}: use insecure (the sha256 is known and checked), {by_hand}") from error
+                    raise OSError(
+                        f"{what}: fetch with insecure=True (--insecure), as the sha256 is checked, {by_hand}"
+                    ) from error
                 if code == 416:  # it has become shorter than what is here
                     part.unlink()
                 elif code < 500 and code != 429:
@@ -163,7 +165,7 @@ def fetch(archive: Archive, root: Path, insecure: bool = False) -> Path:
                 what = f"{archive.url}: {TRIES} tries failed ({reason}); {reached:,} bytes are kept"
                 raise OSError(f"{what}: run again to continue, {by_hand}")
             if reached < archive.size:
-                time.sleep(PAUSE * 2**failures)
+                time.sleep(PAUSE * 2 ** max(0, failures - 1))
     version_of(part).unlink(missing_ok=True)
     if wrong := difference(archive, part):
         part.unlink()
