@@ -172,22 +172,8 @@ def open_clips(
     left out, named in one warning and in the report; a class left empty by that is a ValueError. OSError
     where the cache folder is full, PermissionError where it cannot be written.
     """
-    if split not in ("train", "test"):
-        raise ValueError(f"split={split!r}: 'train' or 'test'")
+    folder, sampling = decoded(dataset, split, frames, stride, size, seed, workers, timeout, cache)
     videos = getattr(dataset, split)
-    seed = seed if split == "train" else None  # centred clips do not depend on it
-    sampling = {"frames": frames, "stride": stride, "size": size, "seed": seed}
-    stats = [os.stat(video.path) for video in videos]
-    sources = [(v.name, stat.st_size, stat.st_mtime_ns) for v, stat in zip(videos, stats)]
-    key = digest(FORMAT, decoder_version(), sampling, sources)
-    folder = Path(cache or files.cache_folder()).expanduser() / "clips" / f"{dataset.name}-{split}-{key}"
-
-    if not (folder / "meta.json").exists():
-        files.make_folder(folder)
-        with files.locked(folder / "building.lock"):
-            if not (folder / "meta.json").exists():  # another process may just have finished it
-                build(folder, dataset, split, sampling, workers or os.cpu_count() or 1, timeout)
-
     skipped = files.read_json(folder / "report.json")
     bad = {video["row"] for video in skipped}
     kept = [row for row in range(len(videos)) if row not in bad]
@@ -218,6 +204,40 @@ def open_clips(
         fingerprint=digest(dataset.fingerprint, split, sampling, names),
         paths=np.array([str(videos[row].path) for row in kept]),
     )
+
+
+def decoded(
+    dataset: Dataset, split: str, frames, stride, size, seed=0, workers=None, timeout=60.0, cache=None
+) -> tuple[Path, dict]:
+    """(folder of the cached split, built first if it is not whole; what its clips' frames depend on)."""
+    if split not in ("train", "test"):
+        raise ValueError(f"split={split!r}: 'train' or 'test'")
+    videos = getattr(dataset, split)
+    seed = seed if split == "train" else None  # centred clips do not depend on it
+    sampling = {"frames": frames, "stride": stride, "size": size, "seed": seed}
+    stats = [os.stat(video.path) for video in videos]
+    sources = [(v.name, stat.st_size, stat.st_mtime_ns) for v, stat in zip(videos, stats)]
+    key = digest(FORMAT, decoder_version(), sampling, sources)
+    folder = Path(cache or files.cache_folder()).expanduser() / "clips" / f"{dataset.name}-{split}-{key}"
+    if not (folder / "meta.json").exists():
+        files.make_folder(folder)
+        with files.locked(folder / "building.lock"):
+            if not (folder / "meta.json").exists():  # another process may just have finished it
+                build(folder, dataset, split, sampling, workers or os.cpu_count() or 1, timeout)
+    return folder, sampling
+
+
+def decode_report(dataset: Dataset, split: str, **options) -> list[dict]:
+    """What decoding found, for each video of the split: {"frames": n of the whole video}, or {"error": why it is out}.
+
+    options: those of `open_clips`. What is not in the cache yet is decoded.
+    """
+    folder, _ = decoded(dataset, split, **options)
+    entries = {}
+    for line in (folder / "journal.jsonl").read_bytes().splitlines():
+        with contextlib.suppress(ValueError):  # half a line, of a process that was killed
+            entries[json.loads(line)["row"]] = json.loads(line)
+    return [entries[row] for row in range(len(getattr(dataset, split)))]
 
 
 def decoder_version() -> str:

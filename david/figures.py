@@ -5,6 +5,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.patches import Rectangle
 from PIL import Image
@@ -26,6 +27,8 @@ COLOURS = {
     "david": "#D55E00",
     "appearance": "#56B4E9",
     "motion": "#E69F00",
+    "train": "#444444",
+    "test": "#AAAAAA",
 }
 
 
@@ -118,6 +121,51 @@ def partition_diagram(frames: int, lengths: list[int]) -> plt.Figure:
         axis.set_ylim(frames, -0.2)
         axis.axis("off")
     figure.tight_layout()
+    return figure
+
+
+def counts(table: pd.DataFrame, most: int = 60) -> plt.Figure:
+    """How many training and test videos each class has, as ``datasets.report.describe`` counts them.
+
+    Args:
+        table: columns train and test, one row a class.
+        most: classes that are named; more are sorted by their number of videos.
+    """
+    named = len(table) <= most
+    if not named:
+        table = table.loc[table[["train", "test"]].sum(axis=1).sort_values(ascending=False).index]
+    figure, axis = plt.subplots(figsize=(max(7, 0.28 * len(table)) if named else 7, 3))
+    below = np.zeros(len(table))
+    for split, label in (("train", "training"), ("test", "test")):
+        axis.bar(range(len(table)), table[split], 0.8 if named else 1, below, color=COLOURS[split], label=label)
+        below += table[split].to_numpy()
+    axis.set_xticks(range(len(table)) if named else [], table.index if named else [], rotation=40, ha="right")
+    axis.set_xlabel("" if named else f"{len(table)} classes, by size")
+    axis.set_ylabel("videos")
+    axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
+    return figure
+
+
+def lengths(frames: dict[str, np.ndarray], marks: dict[str, int]) -> plt.Figure:
+    """How long the source videos are.
+
+    Args:
+        frames: "train" and "test" -> the number of frames of each video.
+        marks: label -> number of frames, drawn as lines.
+    """
+    figure, axis = plt.subplots(figsize=(7, 2.6))
+    colours, names = [COLOURS[split] for split in frames], {"train": "training", "test": "test"}
+    longest = int(max(own.max() for own in frames.values()))
+    width = 1 + longest // 40  # whole frames
+    bins = np.arange(0, longest + 2 * width, width) - 0.5
+    axis.hist(list(frames.values()), bins, stacked=True, color=colours, label=[names[split] for split in frames])
+    for label, number in marks.items():
+        axis.axvline(number, color="black", linewidth=0.8, linestyle=":")
+        axis.annotate(f" {label}", (number, 1), xycoords=("data", "axes fraction"), va="top", rotation=90, fontsize=8)
+    axis.set_xlim(left=0)
+    axis.set_xlabel("frames of the source video")
+    axis.set_ylabel("videos")
+    axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     return figure
 
 

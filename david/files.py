@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-REMEDY = "choose a folder with room that you can write: the cache is set by the environment variable DAVID_CACHE"
+REMEDY = "choose a folder with room that you can write (for the cache: the environment variable DAVID_CACHE)"
 
 
 def cache_folder() -> Path:

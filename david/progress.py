@@ -15,4 +15,5 @@ def track(iterable=None, *, total: int | None = None, desc: str | None = None, u
     its notebook bar.)
     """
     silent = os.environ.get("DAVID_PROGRESS") == "0"
-    return tqdm(iterable, total=total, desc=desc, unit=unit, disable=silent)
+    scale = unit == "B"  # 1.2GB, not 1200000000B
+    return tqdm(iterable, total=total, desc=desc, unit=unit, unit_scale=scale, disable=silent)

@@ -19,7 +19,7 @@ from conftest import write_dataset, write_video
 from test_decode import assert_ends
 
 from david import decode
-from david.clips import MEAN, STD, Clips, denormalise, normalise, open_clips
+from david.clips import MEAN, STD, Clips, decode_report, denormalise, normalise, open_clips
 from david.datasets import load
 from david.decode import decode_clip
 
@@ -231,6 +231,8 @@ def test_an_interrupted_build_goes_on_where_it_was(tmp_path, monkeypatch, how):
     assert len(jobs) == 30 - finished
     np.testing.assert_array_equal(resumed.videos, whole.videos)
     assert resumed.fingerprint == whole.fingerprint
+    reports = [decode_report(dataset, "train", **SHAPE, cache=tmp_path / name) for name in ("whole", "cut")]
+    assert reports[0] == reports[1] and [entry["frames"] for entry in reports[0][:3]] == [21, 22, 23]
 
 
 def test_a_journal_line_without_its_pixels_is_done_again(tmp_path):
@@ -284,6 +286,9 @@ def test_bad_videos_are_named_once_and_left_out(tmp_path):
     assert [entry["row"] for entry in json.loads(report.with_suffix(".json").read_text())] == [0, 1, 2, 3]
     with poisoned(), pytest.warns(UserWarning, match="4 of 12"):
         assert open_clips(dataset, "train", **SHAPE, cache=tmp_path).fingerprint == clips.fingerprint
+        found = decode_report(dataset, "train", **SHAPE, cache=tmp_path)
+    assert [entry["error"].split()[0] for entry in found[:4]] == ["empty", "truncated:", "unreadable", "unreadable"]
+    assert [entry["frames"] for entry in found[4:]] == [25, 26, 21, 22, 23, 24, 25, 26]
 
 
 def test_a_class_left_empty_is_an_error(tmp_path):
@@ -294,6 +299,8 @@ def test_a_class_left_empty_is_an_error(tmp_path):
         pytest.raises(ValueError, match=r"no test clip of class B of ucf101 .*report\.txt"),
     ):
         open_clips(load("ucf101", root), "test", **SHAPE, cache=tmp_path)
+    found = decode_report(load("ucf101", root), "test", **SHAPE, cache=tmp_path)
+    assert [entry.get("frames") for entry in found] == [20, None] and found[1]["error"] == "empty file"
 
 
 def test_a_hanging_decoder_is_reported(tmp_path, monkeypatch):

@@ -10,6 +10,14 @@ from pathlib import Path
 from david.datasets import Dataset
 from david.datasets.core import Listed, assemble, csv_rows, find_file, find_root
 
+OBTAIN = """\
+Kinetics-400 is a list of YouTube clips, which belong to those who uploaded them.
+  1. The clips and lists, and the terms, are at https://github.com/cvdfoundation/kinetics-dataset: its scripts
+     k400_downloader.sh and k400_extractor.sh fetch and unpack them. Some clips are missing in every copy.
+  2. Move the videos of its folder replacement_for_corrupted_k400 into train/, over those of the same names.
+  3. david.load("kinetics400", root="that folder") expects there
+       train/ and val/, with <youtube id>_<start>_<end>.mp4 in them or in folders of the classes
+       train.csv and val.csv, or these in annotations/"""
 COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
 NAMES = {"train": ("train",), "test": ("val", "validate", "validation")}  # of folders, lists and splits
 

@@ -11,6 +11,16 @@ from pathlib import Path
 from david.datasets import Dataset
 from david.datasets.core import Listed, assemble, find_file, find_root, read_text
 
+OBTAIN = """\
+Something-Something V2 is given by Qualcomm to those who accept its research licence.
+  1. At https://www.qualcomm.com/developer/software/something-something-v-2-dataset log in, accept the licence,
+     and download the labels and every part of the videos.
+  2. Unpack both in one folder; the videos with: cat 20bn-something-something-v2-?? | tar zx
+  3. david.load("ssv2", root="that folder") expects there
+       20bn-something-something-v2/<id>.webm
+       labels/labels.json, labels/train.json, labels/validation.json
+     or the lists as something-something-v2-labels.json and so on."""
+
 
 def ssv2(
     root: str | Path | None = None,
