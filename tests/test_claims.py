@@ -100,10 +100,13 @@ def test_what_the_paper_says():
 
 def test_what_our_records_say():
     records = [a_motions_record(method="david:shared")]
-    ours = our_quantity({("david:shared", 1): records, ("full", 0): records})
+    students = records[0]["students"] * 2
+    full = [a_motions_record(method="full", ipc=0) | {"students": students}]
+    ours = our_quantity({("david:shared", 1): records, ("full", 0): full, ("dm", 1): records * 2})
     case = ours("B: one L for all classes")
     assert (case.mean, case.label, case.records) == (50, "One learned L for all", tuple(records))
     assert ours("Full DS", ipc=5).mean == 50 and ours("david:shared", of="gap").label == "One learned L for all, gap"
+    assert math.isnan(case.std) and ours("DM").std == 0 == ours("Full DS").std  # one seed, two seeds, two networks
     assert math.isnan(ours("david:shared", ipc=5).mean) and ours("dm:any").label == "DM, any L per class"
 
 
