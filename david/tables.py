@@ -1,6 +1,7 @@
 """Tables as the book prints them: the paper's numbers beside ours, with what each of ours cost."""
 
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -112,7 +113,8 @@ def show(table: pd.DataFrame):
     """A table of strings for display, as IPython.display.HTML; numbers do not break over lines in a narrow page."""
     from IPython.display import HTML  # only notebooks need IPython
 
-    kept = table.map(lambda cell: str(cell).replace(" ", "\u00a0")).rename(
+    # Spaces inside a tag, as in a link, stay what they are.
+    kept = table.map(lambda cell: re.sub(r" (?![^<>]*>)", "\u00a0", str(cell))).rename(
         lambda name: name.replace(" = ", "\u00a0=\u00a0")
     )
     return HTML(kept.to_html(escape=False, border=0))

@@ -86,6 +86,9 @@ def test_accuracy_table_by_hand():
 def test_shown_tables_keep_their_emphasis_and_do_not_break_numbers():
     html = show(pd.DataFrame({"a b": ["<b>1 ± 2</b>"]}, index=["x"])).data
     assert "<b>1\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}2</b>" in html and "dataframe" in html
+    assert (
+        '<a href="x">0</a>\N{NO-BREAK SPACE}1' in show(pd.DataFrame({"a": ['<a href="x">0</a> 1']}, index=["x"])).data
+    )
 
 
 def test_verdict():
