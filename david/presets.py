@@ -144,7 +144,7 @@ _DEMO = Settings(
 PRESETS = {
     # Seconds; the defaults of every notebook, so that CI runs them all. Its numbers mean nothing.
     "smoke": _DEMO.replace(
-        distill_iterations=2, distill_batch_real=2, search_episodes=4, search_warmup=1, search_beta=0.5,
+        width=0.125, distill_iterations=2, distill_batch_real=2, search_episodes=4, search_warmup=1, search_beta=0.5,
         teacher_steps=3, teacher_batch=8, student_steps=3, student_batch=12, student_repeats=2,
         expert_count=1, expert_epochs=1, mtt_iterations=2, mtt_steps=2, mtt_span=1,
         vdsd_static_iterations=2, vdsd_static_batch=4,
