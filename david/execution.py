@@ -89,4 +89,3 @@ def unchanged(root: Path, page: dict) -> bool:
     if made.get("sources") != sources(root, page):
         return False
     return made["asked"] == _found(made["asked"], root / "notebooks")
-

@@ -65,17 +65,15 @@ def compare(published: Iterable[dict], again: Iterable[dict]) -> pd.DataFrame:
     published, again = list(published), list(again)
     old, new = summary(published), summary(again)
     key = ["dataset", "method", "ipc"]
-    same = pd.DataFrame([{k: a[k] for k in key} | {"same": a["students"] == b["students"]} for a, b in zip(published, again)])
+    same = [{k: a[k] for k in key} | {"same": a["students"] == b["students"]} for a, b in zip(published, again)]
     table = old[key].assign(
         n=old["seeds"],
         published=[percent(row.mean, row.std) for row in old.itertuples()],
         again=[percent(row.mean, row.std) for row in new.itertuples()],
         difference=[f"{100 * d:+.1f}" for d in new["mean"] - old["mean"]],
-        identical=same.groupby(key, sort=False)["same"].sum().to_numpy(),
+        identical=pd.DataFrame(same).groupby(key, sort=False)["same"].sum().to_numpy(),
     )
-    for name, rows in (("seconds published", old), ("seconds again", new)):
-        table[name] = rows["seconds"].round().astype(int)
-    return table
+    return table.assign(**{"seconds published": old["seconds"].round(), "seconds again": new["seconds"].round()})
 
 
 def _attempt(published: Path, folder: Path, videos: str | None) -> tuple[str, float, str]:
@@ -137,7 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _compute(todo: list[Path], folder: Path, videos: dict[Path, str | None], jobs: int) -> list[str]:
-    """Make the records, however long it takes; returns a line for each that failed. The time is kept, even if interrupted."""
+    """Make the records and return a line for each that failed. The time spent is kept, even if interrupted."""
     if not todo:
         return []
     if jobs > 1:

@@ -9,9 +9,9 @@ from david.files import read_json, write_bytes
 
 INTRODUCTION = """# Execution statistics
 
-What this copy of the book took: when each page was run, for how many seconds, on what, and how many records it used:
-*published* with the repository, *read* back from earlier runs of this installation, or *made* by the page itself. A page
-whose sources have not changed is not run again and keeps its line."""
+What this copy of the book took: when each page was run, at which preset, for how many seconds, on what, and how many
+records it used: *published* with the repository, *read* back from earlier runs of this installation, or *made* by the
+page itself. A page whose sources have not changed is not run again and keeps its line."""
 
 RECORDS = """## What the published records took
 
@@ -55,6 +55,7 @@ def _pages(root: Path, plan: list[dict]) -> list[str]:
         rows.append(
             {
                 "page": f"[{_title(notebook)}]({page['output']})",
+                "preset": (page.get("parameters") or {}).get("preset", "its default"),
                 "run at (UTC)": run.start_time[:16].replace("T", " "),
                 "seconds": f"{run.duration:.0f}",
                 **{kind: made.records.get(kind, 0) for kind in ("published", "read", "made")},
@@ -98,12 +99,9 @@ def _again(root: Path) -> list[str]:
     report = read_json(path)
     rows = pd.DataFrame(report["rows"])
     processes = "one process" if report["jobs"] == 1 else f"{report['jobs']} processes"
-    return [
-        f"Last done on {report['time'][:10]} on {report['machine']}, torch {report['versions']['torch']}: "
-        f"{rows['n'].sum()} records in {report['seconds'] / 3600:.2f} h by {processes}, {rows['identical'].sum()} of them "
-        "identical.",
-        _markdown(rows),
-    ]
+    said = f"Done on {report['time'][:10]} on {report['machine']}, torch {report['versions']['torch']}: "
+    said += f"{rows['n'].sum()} records in {report['seconds'] / 3600:.2f} h by {processes}, "
+    return [f"{said}{rows['identical'].sum()} of them identical.", _markdown(rows)]
 
 
 def _markdown(table: pd.DataFrame) -> str:
