@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -138,14 +139,23 @@ def describe_failure(root: Path, page: dict, error: Exception) -> str:
 
 
 def build_html(root: Path) -> Path:
-    """Build the HTML with every warning an error, and return the first page."""
-    # --all: an incremental build keeps stale numbers in pages that quote a notebook which was run again.
-    command = ["jupyter-book", "build", "book", "--all", "-W", "-n", "--keep-going"]
-    subprocess.run([str(Path(sys.executable).with_name(command[0])), *command[1:]], cwd=root, check=True)
-    index = root / "_build" / "html" / "index.html"
-    if not index.is_file():
-        raise FileNotFoundError(f"jupyter-book ended without writing {index}")
-    return index
+    """Build the HTML with every warning an error, put it into ``_build/html`` when it is whole; returns its first page.
+
+    Raises:
+        RuntimeError: jupyter-book failed; the message is what it said.
+    """
+    new, html = root / "_build" / "new", root / "_build" / "html"
+    shutil.rmtree(new, ignore_errors=True)  # from nothing: an old build's pages and numbers must not survive
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", "book", "--path-output", str(new)]
+    command += ["--all", "-W", "-n", "--keep-going"]
+    done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    built = new / "_build" / "html"
+    if done.returncode or not (built / "index.html").is_file():
+        raise RuntimeError(f"{done.stdout}\njupyter-book failed (exit {done.returncode}); see the warnings above")
+    shutil.rmtree(html, ignore_errors=True)
+    built.replace(html)
+    shutil.rmtree(new)
+    return html / "index.html"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -185,6 +195,7 @@ def main(arguments: list[str] | None = None) -> int:
         if page not in chosen and not execution.unchanged(root, page):
             print(f"{page['output']} was left as it is, though its sources have changed", file=sys.stderr)
     timings.write_page(root, plan)
+    print("building the HTML", flush=True)
     print(f"The book is built: open {build_html(root)}")
     return 0
 
