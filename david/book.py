@@ -125,10 +125,11 @@ def describe_failure(root: Path, page: dict, error: Exception) -> str:
     """The cell that failed, by its number in the source notebook, its code, and the traceback."""
     kept = unfinished(root, page)
     ran = nbformat.read(kept, as_version=4).cells if kept.is_file() else []
-    states = [cell.metadata.get("papermill", {}) for cell in ran]
-    failed = next((cell for cell, s in zip(ran, states) if s.get("exception") or s.get("status") == "running"), None)
-    if failed is None:
+    # papermill notes no failure where a kernel died, but it starts no cell after one that failed.
+    started = [cell for cell in ran if cell.metadata.get("papermill", {}).get("start_time")]
+    if not started:
         return f"{page['output']} failed: {type(error).__name__}: {error}"
+    failed = started[-1]
     source = nbformat.read(root / "notebooks" / page["notebook"], as_version=4).cells
     number = next((f"cell {n}" for n, cell in enumerate(source, 1) if cell.id == failed.id), "an added cell")
     errors = ["\n".join(output.traceback) for output in failed.get("outputs", []) if output.output_type == "error"]

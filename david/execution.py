@@ -15,8 +15,6 @@ from pathlib import Path
 
 import nbformat
 
-from david import records
-
 # The last cell of every notebook that david.book runs; what it prints moves to the page's metadata.
 REPORT = "from david.execution import report\n\nprint(report())"
 
@@ -59,9 +57,10 @@ def _found(patterns: Iterable[str], folder: Path) -> dict[str, str]:
 
 def report() -> str:
     """JSON, run at the end of a notebook: machine, versions, the records that it used and where it looked for them."""
-    asked = [f"{escape(str(path.parent))}/{path.name}" for path in records.asked]
-    content = {"machine": machine(), "versions": versions(), "records": Counter(records.used.values())}
-    return json.dumps(content | {"asked": _found(asked, Path.cwd())})
+    records = sys.modules.get("david.records")  # a notebook that did not import it asked for none
+    asked = [f"{escape(str(path.parent))}/{path.name}" for path in records.asked] if records else []
+    content = {"machine": machine(), "versions": versions(), "asked": _found(asked, Path.cwd())}
+    return json.dumps(content | {"records": Counter(records.used.values()) if records else {}})
 
 
 def sources(root: Path, page: dict) -> str:

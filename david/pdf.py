@@ -15,7 +15,7 @@ from bs4 import BeautifulSoup
 from david.book import toc_pages
 from david.files import atomic, write_bytes
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSERS = ("google-chrome", "chromium", "chromium-browser")  # where both are, a driver is mostly that of the first
 
 STYLE = """
 @page { size: A4; margin: 16mm 15mm; }
@@ -114,9 +114,8 @@ def print_pdf(document: Path, pdf: Path) -> None:
             command.insert(1, "--no-sandbox")  # which root cannot have
         done = subprocess.run(command, capture_output=True, text=True)
         if not temporary.read_bytes().startswith(b"%PDF"):
-            raise RuntimeError(
-                f"{command[0]} printed no PDF of {document} (exit {done.returncode}): {done.stderr[-2000:]}"
-            )
+            said = f"(exit {done.returncode}): {done.stderr[-2000:]}"
+            raise RuntimeError(f"{command[0]} printed no PDF of {document} {said}")
 
 
 def main(arguments: list[str] | None = None) -> int:

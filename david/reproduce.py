@@ -86,11 +86,12 @@ def _attempt(published: Path, folder: Path, videos: str | None) -> tuple[str, fl
     return published.stem, time.perf_counter() - started, ""
 
 
-def _folders(pairs: list[str]) -> dict[str, str]:
-    """{dataset: folder} of arguments ``dataset=folder``."""
-    if wrong := [pair for pair in pairs if "=" not in pair]:
-        raise ValueError(f"--videos takes dataset=folder, got {wrong[0]!r}")
-    return {name: folder for name, _, folder in (pair.partition("=") for pair in pairs)}
+def _folder(pair: str) -> tuple[str, str]:
+    """The dataset and folder of an argument ``dataset=folder``."""
+    name, separator, folder = pair.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"--videos takes dataset=folder, got {pair!r}")
+    return name, folder
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -99,10 +100,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, default=Path.cwd(), help="the repository (default: this folder)")
     parser.add_argument("--into", type=Path, help="where the new records go (default: runs/reproduced)")
     parser.add_argument("--dataset", help="only the records of this dataset")
-    parser.add_argument("--videos", action="append", default=[], metavar="DATASET=FOLDER", help="videos of a dataset")
+    parser.add_argument("--videos", type=_folder, action="append", default=[], help="dataset=folder of its videos")
     parser.add_argument("--jobs", type=int, default=1, help="processes; more than one keep to one thread each")
     options = parser.parse_args(arguments)
-    root, videos = options.root.resolve(), _folders(options.videos)
+    root, videos = options.root.resolve(), dict(options.videos)
     folder = (options.into or root / "runs" / "reproduced").resolve()
     published = {path: read_json(path) for path in sorted((root / "book" / "records").glob("*.json"))}
     chosen = {path: record for path, record in published.items() if options.dataset in (None, record["dataset"])}
@@ -150,7 +151,7 @@ def _compute(todo: list[Path], folder: Path, videos: dict[Path, str | None], job
             failed += [f"{name}: {error}"] if error else []
     finally:
         session = {"seconds": time.perf_counter() - started, "jobs": jobs}
-        write_json(folder / "sessions" / f"{begun:%Y-%m-%dT%H-%M-%S}.json", session)
+        write_json(folder / "sessions" / f"{begun:%Y-%m-%dT%H-%M-%S.%f}.json", session)
     return failed
 
 

@@ -45,9 +45,9 @@ def _pages(root: Path, plan: list[dict]) -> list[str]:
     machines, rows, total = [], [], 0
     for page in plan:
         path = root / "book" / "notebooks" / page["output"]
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} does not exist: run its notebook, without --only")
-        notebook = nbformat.read(path, as_version=4)
+        notebook = nbformat.read(path, as_version=4) if path.is_file() else None
+        if notebook is None or "david" not in notebook.metadata:
+            raise FileNotFoundError(f"{path} was not made by this version of david.book: run it, without --only")
         made, run = notebook.metadata.david, notebook.metadata.papermill
         on = f"{made.machine}; Python {made.versions.python}, torch {made.versions.torch}"
         machines += [on] if on not in machines else []
