@@ -52,7 +52,7 @@ def remake(published: Path, folder: Path, videos: str | None = None) -> dict:
 
 
 def compare(published: Iterable[dict], again: Iterable[dict]) -> pd.DataFrame:
-    """One row for each dataset, method and IPC.
+    """One row for the seeds of each dataset, method, IPC and settings.
 
     Args:
         published, again: records in the same order.
@@ -62,18 +62,28 @@ def compare(published: Iterable[dict], again: Iterable[dict]) -> pd.DataFrame:
         (points, again - published), identical (how many of the n have the same accuracies to the last digit),
         seconds published and seconds again (means).
     """
-    published, again = list(published), list(again)
-    old, new = summary(published), summary(again)
-    key = ["dataset", "method", "ipc"]
-    same = [{k: a[k] for k in key} | {"same": a["students"] == b["students"]} for a, b in zip(published, again)]
-    table = old[key].assign(
-        n=old["seeds"],
-        published=[percent(row.mean, row.std) for row in old.itertuples()],
-        again=[percent(row.mean, row.std) for row in new.itertuples()],
-        difference=[f"{100 * d:+.1f}" for d in new["mean"] - old["mean"]],
-        identical=pd.DataFrame(same).groupby(key, sort=False)["same"].sum().to_numpy(),
-    )
-    return table.assign(**{"seconds published": old["seconds"].round(), "seconds again": new["seconds"].round()})
+    groups: dict[tuple, list[tuple[dict, dict]]] = {}
+    for pair in zip(published, again):
+        identity = [pair[0][name] for name in ("dataset", "method", "ipc", "settings")]
+        groups.setdefault(tuple(map(str, identity)), []).append(pair)
+    rows = []
+    for pairs in groups.values():
+        (old,), (new,) = (summary(side).itertuples() for side in zip(*pairs))
+        rows.append(
+            {
+                "dataset": old.dataset,
+                "method": old.method,
+                "ipc": old.ipc,
+                "n": old.seeds,
+                "published": percent(old.mean, old.std),
+                "again": percent(new.mean, new.std),
+                "difference": f"{100 * (new.mean - old.mean):+.1f}",
+                "identical": sum(a["students"] == b["students"] for a, b in pairs),
+                "seconds published": round(old.seconds),
+                "seconds again": round(new.seconds),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def _attempt(published: Path, folder: Path, videos: str | None) -> tuple[str, float, str]:
@@ -156,6 +166,8 @@ def _compute(todo: list[Path], folder: Path, videos: dict[Path, str | None], job
 
 
 if __name__ == "__main__":
+    from david import reproduce  # other processes find functions by their module's name, and this one's is __main__
+
     with suppress(KeyboardInterrupt):
-        sys.exit(main())
+        sys.exit(reproduce.main())
     sys.exit("interrupted: the same command continues")

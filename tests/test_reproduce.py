@@ -1,5 +1,8 @@
 """Published records are computed anew from what they say themselves, and compared."""
 
+import subprocess
+import sys
+
 import pytest
 from conftest import write_dataset
 
@@ -44,6 +47,15 @@ def test_records_are_made_again_compared_and_not_made_twice(published, tmp_path,
     assert read_json(tmp_path / "reproduction.json")["seconds"] == report["seconds"]
 
 
+def test_two_processes(published, tmp_path):
+    root, videos = published
+    command = [sys.executable, "-m", "david.reproduce", "--root", str(root), "--into", str(tmp_path), "--jobs", "2"]
+    done = subprocess.run([*command, "--videos", f"ucf101={videos}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    report = read_json(tmp_path / "reproduction.json")
+    assert report["jobs"] == 2 and sum(row["identical"] for row in report["rows"]) == 5
+
+
 def test_a_difference_is_seen(published, tmp_path):
     root, _ = published
     paths = sorted((root / "book" / "records").glob("ucf101-dm-*.json"))
@@ -58,6 +70,8 @@ def test_a_difference_is_seen(published, tmp_path):
     (row,) = reproduce.compare(old, new).to_dict("records")
     assert (row["published"], row["difference"], row["n"], row["identical"]) == ("50.0 ± 0.0", "+12.5", 2, 1)
     assert row["again"] == "62.5 ± 17.7"  # sample deviation of 0.5 and 0.75
+    new[1]["settings"] = old[1]["settings"] = {"width": 2}  # other settings are another row
+    assert list(reproduce.compare(old, new)["n"]) == [1, 1]
 
 
 def test_one_record_that_fails_does_not_cost_the_others(published, tmp_path, capsys, monkeypatch):
