@@ -8,15 +8,28 @@ PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 STRIP := $(BIN)/nbstripout --keep-id \
 	--extra-keys "metadata.papermill metadata.language_info cell.metadata.papermill cell.metadata.execution"
 
-.PHONY: help book test lint format clean
+.PHONY: help book pages pdf reproduce test lint format clean
 help:
-	@echo "make book    run every notebook (PRESET=$(PRESET)) and build the HTML book"
-	@echo "make test    lint, unit tests, notebooks at their smoke defaults"
-	@echo "make lint    ruff and nbstripout checks alone; make format applies them"
-	@echo "make clean   delete the built book and tool caches; keeps .venv and $(DAVID_CACHE)"
+	@echo "make book       run the notebooks that changed (PRESET=$(PRESET); FORCE=1: all) and build the HTML book"
+	@echo "make pages      open every page of the built book in headless Chromium and test it"
+	@echo "make pdf        print the built book to _build/david.pdf with headless Chromium"
+	@echo "make reproduce  compute the published records anew and compare (DATASET=, UCF12=folder, JOBS=1)"
+	@echo "make test       lint, unit tests, notebooks at their smoke defaults"
+	@echo "make lint       ruff and nbstripout checks alone; make format applies them"
+	@echo "make clean      delete the built book and tool caches; keeps .venv and $(DAVID_CACHE)"
 
 book: .venv/.installed
-	$(BIN)/python -m david.book --preset $(PRESET)
+	$(BIN)/python -m david.book --preset $(PRESET) $(if $(FORCE),--force)
+
+pages: .venv/.installed
+	DAVID_BOOK=_build/html $(BIN)/python -m pytest tests/test_pages.py
+
+pdf: .venv/.installed
+	$(BIN)/python -m david.pdf
+
+reproduce: .venv/.installed
+	$(BIN)/python -m david.reproduce $(if $(DATASET),--dataset $(DATASET)) $(if $(UCF12),--videos ucf12=$(UCF12)) \
+		--jobs $(or $(JOBS),1)
 
 test: lint
 	$(BIN)/python -m pytest tests

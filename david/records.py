@@ -18,6 +18,10 @@ from david.files import read_json, write_json
 FORMAT = "david-record/1"
 IDENTITY = ("format", "dataset", "fingerprint", "method", "ipc", "seed", "settings")
 
+# What this process asked of its stores, so that a page can say so and be made again when it changes (david.execution):
+asked: set[Path] = set()  # where records were looked for, as patterns of files, found or not
+used: dict[Path, str] = {}  # the records that were handed out: "published", "read" or "made"
+
 
 def record_key(record: dict) -> str:
     """16 hex digits that depend on everything that decides a result, and on little else (IDENTITY)."""
@@ -61,7 +65,9 @@ class Store:
         for path in self._paths(f"{stem}-*.json"):
             record = read_json(path)
             if all(record.get(name) == value for name, value in wanted.items()):
-                return {**record, "path": path, "published": path.parent == self.published}
+                published = path.parent == self.published
+                used.setdefault(path, "published" if published else "read")
+                return {**record, "path": path, "published": published}
         return None
 
     def path(self, record: dict) -> Path:
@@ -70,8 +76,10 @@ class Store:
 
     def add(self, record: dict) -> Path:
         """Write a record atomically and return its path."""
-        write_json(self.path(record), record)
-        return self.path(record)
+        path = self.path(record)
+        write_json(path, record)
+        used[path] = "made"
+        return path
 
     def work(self, record: dict) -> Path:
         """The folder for intermediate results of the run that makes ``record``."""
@@ -79,7 +87,8 @@ class Store:
 
     def _paths(self, pattern: str) -> Iterable[Path]:
         for folder in (self.folder, self.published):
-            if folder is not None and folder.is_dir():
+            if folder is not None:
+                asked.add(folder / pattern)
                 yield from sorted(folder.glob(pattern))
 
     @staticmethod

@@ -1,11 +1,15 @@
 """The plan of a book is checked before it is run; a page exists only if its notebook ran to the end."""
 
+import subprocess
+from pathlib import Path
+
 import nbformat
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from david import book
+from david import book, execution
+from david.files import write_json
 
 PARAMETERS = "dataset = 'motions'  # data\nseeds = [0, 1]  # of the distillation\npublished = None  # records"
 
@@ -14,6 +18,9 @@ def write_root(root, plan, **notebooks):
     """A repository with a parameter file `tiny` and notebooks that end in these lines of code."""
     (root / "book" / "params").mkdir(parents=True)
     (root / "book" / "params" / "tiny.yml").write_text(yaml.safe_dump(plan))
+    files = [*(f"notebooks/{Path(page['output']).stem}" for page in plan), "notebooks/statistics"]
+    toc = {"root": "index", "parts": [{"chapters": [{"file": "how"}, *({"file": name} for name in files)]}]}
+    (root / "book" / "_toc.yml").write_text(yaml.safe_dump(toc))
     (root / "notebooks").mkdir()
     for name, code in notebooks.items():
         cells = [
@@ -62,57 +69,144 @@ def test_a_missing_notebook(tmp_path):
         book.load_plan(root, "tiny")
 
 
-def test_one_failing_notebook_of_two(tmp_path, monkeypatch, capsys):
+def test_the_contents_and_the_plan_name_the_same_pages(tmp_path):
+    root = write_root(tmp_path, [page()], good="1")
+    assert book.toc_pages(root) == ["index", "how", "notebooks/page", "notebooks/statistics"]
+    book.check_toc(root, [page()])
+    with pytest.raises(ValueError, match=r"the same pages: notebooks/new, notebooks/page$"):
+        book.check_toc(root, [page(output="new.ipynb")])
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """main sets these; they are put back afterwards."""
     for name in ("DAVID_PROGRESS", "PYDEVD_DISABLE_FILE_VALIDATION"):
-        monkeypatch.setenv(name, "1")  # main sets both; they are put back afterwards
+        monkeypatch.setenv(name, "1")
+
+
+def test_failing_notebooks_do_not_cost_the_others(tmp_path, monkeypatch, capsys, environment):
     monkeypatch.setattr(book, "build_html", lambda root: pytest.fail("a book was built in spite of a failure"))
-    plan = [page(notebook="bad.ipynb", output="bad.ipynb"), page(title="Seven")]
+    plan = [
+        page(notebook="bad.ipynb", output="bad.ipynb"),
+        page(notebook="dead.ipynb", output="dead.ipynb", parameters=None),
+        page(title="Seven"),
+    ]
     code = "import os\nprint(seeds, os.environ['DAVID_PROGRESS'], os.path.basename(os.getcwd()))"
-    root = write_root(tmp_path, plan, good=code, bad="seeds[3]['no such thing']")
+    notebooks = {"good": code, "bad": "seeds[3]['no such thing']", "dead": "import os\nos._exit(1)"}
+    root = write_root(tmp_path, plan, **notebooks)
+    (root / "_config.yml").write_text("repository: {url: 'https://github.com/some/where'}")
 
     assert book.main(["--root", str(root), "--preset", "tiny"]) == 1
     out, err = capsys.readouterr()
-    assert "[1/2] bad.ipynb ... failed" in out and "[2/2] page.ipynb ... " in out
-    assert "bad.ipynb failed:" in err and "IndexError: list index out of range" in err
+    assert all(line in out for line in ("1/3] bad.ipynb ... failed", "2/3] dead.ipynb ... failed", "3/3] page.ipynb"))
+    first, second = err.split("\ndead.ipynb failed in cell 3 of notebooks/dead.ipynb")
+    assert "bad.ipynb failed in cell 3 of notebooks/bad.ipynb" in first and "seeds[3]['no such thing']" in first
+    assert "IndexError: list index out of range" in first and "\x1b" not in first
+    assert "os._exit(1)" in second and "DeadKernelError: Kernel died" in second
     assert [path.name for path in (root / "book" / "notebooks").iterdir()] == ["page.ipynb"]
+    assert {path.name for path in (root / "_build" / "unfinished").iterdir()} == {"bad.ipynb", "dead.ipynb"}
 
     written = nbformat.read(root / "book" / "notebooks" / "page.ipynb", as_version=4)
-    title, parameters, injected, cell = written.cells
+    title, links, parameters, injected, cell = written.cells
     assert title.source == "# Seven\n\nText."
+    assert links.source == book.source_links(root, "good.ipynb")
     assert parameters.source == PARAMETERS and parameters.metadata.tags == ["parameters"]
     assert "seeds = [7]" in injected.source and "hide-input" in injected.metadata.tags
     assert cell.outputs[0].text == "[7] 0 notebooks\n"
+    assert str(tmp_path) not in str(written)  # what is published names no folder of this machine
     source = nbformat.read(root / "notebooks" / "good.ipynb", as_version=4)
     assert len(source.cells) == 3 and not source.cells[2].outputs
 
 
+def test_a_page_is_outdated_when_what_it_was_made_from_has_changed(tmp_path):
+    find = "from david import Store\nstore = Store('../runs', '../published')\n"
+    find += "print(bool(store.find(dataset='motions', fingerprint=None, method='dm', ipc=1, seed=0, settings={})))"
+    root = write_root(tmp_path, [page()], good=find)
+    published, own = (root / name / "motions-dm-ipc1-seed0-0.json" for name in ("published", "runs"))
+    write_json(published, {"format": "?"})
+
+    assert not execution.unchanged(root, page())
+    book.run_notebook(root, page())
+    assert execution.unchanged(root, page())
+    for path in (published, own):  # a record that the notebook looked for
+        write_json(path, {"format": "another"})
+        assert not execution.unchanged(root, page())
+        path.unlink()
+        write_json(published, {"format": "?"})
+        assert execution.unchanged(root, page())
+    write_json(root / "runs" / "motions-mtt-ipc1-seed0-0.json", {"of": "another method"})
+    assert execution.unchanged(root, page())
+    for changed in (page(title="New"), page(parameters={"seeds": [8]}), page(parameters={"seeds": [7], "root": "x"})):
+        assert not execution.unchanged(root, changed)
+    write_json(root / "book" / "records" / "new.json", {})
+    assert not execution.unchanged(root, page())
+    (root / "book" / "records" / "new.json").unlink()
+    assert execution.unchanged(root, page())
+    notebook = root / "notebooks" / "good.ipynb"
+    notebook.write_text(notebook.read_text().replace("Text.", "Other text."))
+    assert not execution.unchanged(root, page())
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_an_unchanged_page_is_run_again_only_if_forced(tmp_path, monkeypatch, capsys, environment, force):
+    ran = []
+    monkeypatch.setattr(book.execution, "unchanged", lambda root, page: True)
+    monkeypatch.setattr(book, "run_notebook", lambda root, page: ran.append(page["output"]))
+    monkeypatch.setattr(book.timings, "write_page", lambda root, plan: None)
+    monkeypatch.setattr(book, "build_html", lambda root: root / "index.html")
+    root = write_root(tmp_path, [page()], good="1")
+    assert book.main(["--root", str(root), "--preset", "tiny", *["--force"] * force]) == 0
+    assert ran == ["page.ipynb"] * force
+    assert ("[1/1] page.ipynb ... unchanged" in capsys.readouterr().out) != force
+
+
 @pytest.mark.parametrize(("only", "pages"), [(None, ["one.ipynb", "two.ipynb"]), ("w", ["two.ipynb"])])
-def test_main_runs_the_chosen_pages_then_builds(tmp_path, monkeypatch, capsys, only, pages):
-    for name in ("DAVID_PROGRESS", "PYDEVD_DISABLE_FILE_VALIDATION"):
-        monkeypatch.setenv(name, "1")
+def test_main_runs_the_chosen_pages_then_builds(tmp_path, monkeypatch, capsys, environment, only, pages):
     ran = []
     monkeypatch.setattr(book, "run_notebook", lambda root, page: ran.append(page["output"]))
+    monkeypatch.setattr(book.timings, "write_page", lambda root, plan: ran.append(f"statistics of {len(plan)}"))
     monkeypatch.setattr(book, "build_html", lambda root: ran.append("html") or root / "index.html")
     root = write_root(tmp_path, [page(output="one.ipynb"), page(output="two.ipynb")], good="1")
     arguments = ["--root", str(root), "--preset", "tiny", *(["--only", only] if only else [])]
     assert book.main(arguments) == 0
-    assert ran == [*pages, "html"]
-    assert f"The book is built: open {root / 'index.html'}" in capsys.readouterr().out
+    assert ran == [*pages, "statistics of 2", "html"]
+    out, err = capsys.readouterr()
+    assert f"The book is built: open {root / 'index.html'}" in out
+    assert ("one.ipynb was left as it is, though its sources have changed" in err) == bool(only)
 
 
-def test_html_is_built_with_every_warning_an_error(tmp_path, monkeypatch):
-    commands = []
+def test_links_to_the_notebook_in_the_repository(tmp_path):
+    root = write_root(tmp_path, [page()], good="1")
+    assert book.source_links(root, "good.ipynb") == ""
+    repository = {"url": "https://github.com/some/where", "branch": "dev"}
+    (root / "_config.yml").write_text(yaml.safe_dump({"repository": repository}))
+    for link in (
+        "https://github.com/some/where/blob/dev/notebooks/good.ipynb",
+        "https://colab.research.google.com/github/some/where/blob/dev/notebooks/good.ipynb",
+        "https://mybinder.org/v2/gh/some/where/dev?labpath=notebooks%2Fgood.ipynb",
+    ):
+        assert f"]({link})" in book.source_links(root, "good.ipynb")
 
-    def run(command, cwd, check):
-        commands.append((command[1:], cwd, check))
-        (cwd / "_build" / "html").mkdir(parents=True, exist_ok=True)
-        if len(commands) == 2:
-            (cwd / "_build" / "html" / "index.html").touch()
+
+def test_html_is_built_with_every_warning_an_error_and_replaces_the_old_when_whole(tmp_path, monkeypatch):
+    commands, status = [], 0
+    html = tmp_path / "_build" / "html"
+    html.mkdir(parents=True)
+    (html / "old.html").touch()
+
+    def run(command, cwd, **_):
+        commands.append(command[1:])
+        new = Path(command[command.index("--path-output") + 1]) / "_build" / "html"
+        new.mkdir(parents=True)
+        (new / "index.html").write_text("new")
+        return subprocess.CompletedProcess(command, status, "a warning\n")
 
     monkeypatch.setattr("subprocess.run", run)
-    with pytest.raises(FileNotFoundError, match=r"without writing .*index\.html"):
+    status = 1
+    with pytest.raises(RuntimeError, match=r"a warning\n\njupyter-book failed \(exit 1\)"):
         book.build_html(tmp_path)
-    assert book.build_html(tmp_path) == tmp_path / "_build" / "html" / "index.html"
-    (arguments, cwd, check), _ = commands
-    assert arguments[0] == "build"
-    assert {"-W", "-n", "--keep-going"} <= set(arguments) and cwd == tmp_path and check
+    assert [path.name for path in html.iterdir()] == ["old.html"]
+    status = 0
+    assert book.build_html(tmp_path) == html / "index.html"
+    assert [path.name for path in html.iterdir()] == ["index.html"]
+    assert commands[0][:2] == ["build", "book"] and {"--all", "-W", "-n", "--keep-going"} <= set(commands[0])

@@ -19,6 +19,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+WORKFLOWS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT / ".github/workflows").glob("*.yml"))}
 MODULES = sorted((ROOT / "david").rglob("*.py"))
 
 
@@ -44,7 +45,10 @@ def pins() -> dict[str, str]:
 def test_environment_yml_equals_pyproject():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     python, pip, nested = environment["dependencies"]
-    assert (environment["name"], python, pip) == ("david", f"python{PROJECT['requires-python']},<3.14", "pip")
+    assert (environment["name"], pip) == ("david", "pip")
+    # Binder reads one version from here; of a range it would take its own default.
+    name, version = python.split("=")
+    assert name == "python" and version == "3.12" and f"{version}.0" in SpecifierSet(PROJECT["requires-python"])
     assert nested["pip"] == ["-c constraints.txt", *declared(), "-e ."]
 
 
@@ -82,6 +86,33 @@ def test_jupyter_book_is_the_first():
 def test_python_floor_excludes_what_the_pins_cannot_take():
     floor = SpecifierSet(PROJECT["requires-python"])
     assert "3.11.4" not in floor and all(v in floor for v in ("3.11.5", "3.12.0", "3.13.0"))
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_workflow_runs_what_there_is_and_stops_at_the_first_failure(name):
+    workflow = WORKFLOWS[name]
+    assert workflow[True] and workflow["permissions"] == {"contents": "read"}  # YAML reads `on` as true
+    assert workflow["defaults"]["run"]["shell"] == "bash"  # which GitHub calls with -eo pipefail
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    presets = {path.stem for path in (ROOT / "book" / "params").glob("*.yml")}
+    for job in workflow["jobs"].values():
+        assert job["runs-on"] == "ubuntu-latest" and all(("run" in step) != ("uses" in step) for step in job["steps"])
+        for step in job["steps"]:
+            if "run" in step:
+                make, target, *variables = step["run"].split()
+                assert make == "make" and target in targets
+                assert {v.removeprefix("PRESET=") for v in variables} <= presets
+            else:
+                assert re.fullmatch(r"actions/[a-z-]+@v\d+", step["uses"])
+
+
+def test_workflows_test_every_python_and_publish_the_book():
+    versions = WORKFLOWS["test"]["jobs"]["test"]["strategy"]["matrix"]["python"]
+    assert versions == ["3.11", "3.12", "3.13"]  # strings: 3.10 as a number is 3.1
+    build, deploy = (WORKFLOWS["book"]["jobs"][name] for name in ("build", "deploy"))
+    uploaded = [step for step in build["steps"] if "upload-pages-artifact" in step.get("uses", "")]
+    assert uploaded[0]["with"] == {"path": "_build/html"} and deploy["needs"] == "build"
+    assert deploy["permissions"] == {"pages": "write", "id-token": "write"}
 
 
 def test_no_paths_of_one_machine():
@@ -126,6 +157,19 @@ def test_notebook_has_one_parameters_cell_of_commented_literals(code_cells):
         assert isinstance(statement, ast.Assign | ast.AnnAssign), f"{where} is not an assignment"
         ast.literal_eval(statement.value)
         assert statement.end_lineno in commented, f"{where} has no trailing comment"
+
+
+def test_notebook_installs_david_on_colab_before_anything_else(code_cells):
+    repository = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+    # Not david[book]: its ipykernel would replace the one that Colab runs on.
+    expected = f"""import sys
+
+if "google.colab" in sys.modules:  # elsewhere david is installed already
+    get_ipython().run_line_magic(
+        "pip", "install -q git+{repository} myst-nb"
+    )"""
+    first = code_cells[0]
+    assert first["source"] == expected and first["metadata"]["tags"] == ["remove-cell"]
 
 
 def test_notebook_has_no_outputs(code_cells):

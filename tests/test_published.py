@@ -13,6 +13,7 @@ from david import Experiment
 from david.book import load_plan
 from david.files import read_json
 from david.records import IDENTITY, record_key
+from david.reproduce import experiment_of
 
 ROOT = Path(__file__).parents[1]
 RECORDS = sorted((ROOT / "book" / "records").glob("*.json"))
@@ -27,6 +28,15 @@ def test_a_published_record_is_whole_and_named_by_its_key(path):
         assert len(student["per_class"]) == len(record["classes"]) == len(record["frames_per_segment"])
         assert 0 <= student["top1"] <= student["top5"] <= 1
     assert record["seconds"]["evaluate"] > 0 and record["stored_bytes"] > 0
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+def test_a_published_record_says_all_that_it_takes_to_make_it_again(path, monkeypatch, tmp_path):
+    record = read_json(path)
+    nothing = property(lambda self: False, lambda self, value: None)  # no data: their fingerprint is in the record
+    monkeypatch.setattr(Experiment, "at_hand", nothing, raising=False)
+    again = experiment_of(record, tmp_path).identity(record["method"], ipc=record["ipc"] or 1, seed=record["seed"])
+    assert record_key(again | {"fingerprint": record["fingerprint"]}) == record_key(record)
 
 
 @pytest.mark.parametrize("page", load_plan(ROOT, "demo"), ids=lambda page: page["output"])

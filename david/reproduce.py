@@ -1,0 +1,173 @@
+"""``python -m david.reproduce``: compute the published records anew and say how far the new ones are from them."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+
+import pandas as pd
+from joblib import Parallel, delayed
+
+from david.execution import machine, versions
+from david.experiment import Experiment
+from david.files import read_json, write_json
+from david.presets import Settings, preset
+from david.records import Store, summary
+from david.tables import percent
+
+
+@lru_cache(maxsize=1)  # records of one dataset and settings follow each other: decode and open its clips once
+def _experiment(dataset: str, settings: Settings, folder: Path, videos: str | None) -> Experiment:
+    return Experiment(dataset, settings, Store(folder), root=videos)
+
+
+def experiment_of(record: dict, folder: Path, videos: str | None = None) -> Experiment:
+    """The experiment whose record this is, with a store of its own.
+
+    The settings that a record names are those that decide it; the others are taken from the preset ``demo`` and do
+    not matter.
+    """
+    settings = preset("demo").replace(**record["settings"])
+    return _experiment(record["dataset"], settings, folder, videos)
+
+
+def remake(published: Path, folder: Path, videos: str | None = None) -> dict:
+    """Compute the record of the file ``published`` into ``folder``, or read it back from there.
+
+    Raises:
+        ValueError: the data at hand are not those of the record.
+    """
+    record = read_json(published)
+    if (folder / published.name).exists():
+        return read_json(folder / published.name)
+    experiment = experiment_of(record, folder, videos)
+    if experiment.dataset.fingerprint != record["fingerprint"]:
+        raise ValueError(f"the videos of {record['dataset']} are not those of {published.name}: files, lists or split")
+    return experiment.run(record["method"], ipc=record["ipc"] or 1, seed=record["seed"])
+
+
+def compare(published: Iterable[dict], again: Iterable[dict]) -> pd.DataFrame:
+    """One row for the seeds of each dataset, method, IPC and settings.
+
+    Args:
+        published, again: records in the same order.
+
+    Returns:
+        columns dataset, method, ipc, n (records), published and again (percent, mean ± std over seeds), difference
+        (points, again - published), identical (how many of the n have the same accuracies to the last digit),
+        seconds published and seconds again (means).
+    """
+    groups: dict[tuple, list[tuple[dict, dict]]] = {}
+    for pair in zip(published, again):
+        identity = [pair[0][name] for name in ("dataset", "method", "ipc", "settings")]
+        groups.setdefault(tuple(map(str, identity)), []).append(pair)
+    rows = []
+    for pairs in groups.values():
+        (old,), (new,) = (summary(side).itertuples() for side in zip(*pairs))
+        rows.append(
+            {
+                "dataset": old.dataset,
+                "method": old.method,
+                "ipc": old.ipc,
+                "n": old.seeds,
+                "published": percent(old.mean, old.std),
+                "again": percent(new.mean, new.std),
+                "difference": f"{100 * (new.mean - old.mean):+.1f}",
+                "identical": sum(a["students"] == b["students"] for a, b in pairs),
+                "seconds published": round(old.seconds),
+                "seconds again": round(new.seconds),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _attempt(published: Path, folder: Path, videos: str | None) -> tuple[str, float, str]:
+    """The record's name, the seconds it took, and what went wrong, if anything did."""
+    started = time.perf_counter()
+    try:
+        remake(published, folder, videos)
+    except Exception as error:  # one record that cannot be made must not cost the others
+        return published.stem, time.perf_counter() - started, f"{type(error).__name__}: {error}"
+    return published.stem, time.perf_counter() - started, ""
+
+
+def _folder(pair: str) -> tuple[str, str]:
+    """The dataset and folder of an argument ``dataset=folder``."""
+    name, separator, folder = pair.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"--videos takes dataset=folder, got {pair!r}")
+    return name, folder
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Compute what is missing, compare all that is there, and write ``reproduction.json`` into the folder."""
+    parser = argparse.ArgumentParser(prog="python -m david.reproduce", description=__doc__)
+    parser.add_argument("--root", type=Path, default=Path.cwd(), help="the repository (default: this folder)")
+    parser.add_argument("--into", type=Path, help="where the new records go (default: runs/reproduced)")
+    parser.add_argument("--dataset", help="only the records of this dataset")
+    parser.add_argument("--videos", type=_folder, action="append", default=[], help="dataset=folder of its videos")
+    parser.add_argument("--jobs", type=int, default=1, help="processes; more than one keep to one thread each")
+    options = parser.parse_args(arguments)
+    root, videos = options.root.resolve(), dict(options.videos)
+    folder = (options.into or root / "runs" / "reproduced").resolve()
+    published = {path: read_json(path) for path in sorted((root / "book" / "records").glob("*.json"))}
+    chosen = {path: record for path, record in published.items() if options.dataset in (None, record["dataset"])}
+    if not chosen:
+        parser.error(f"no published record of {options.dataset or 'any dataset'} in {root / 'book' / 'records'}")
+    for name in sorted({record["dataset"] for record in chosen.values()} - {"motions", *videos}):
+        count = sum(record["dataset"] == name for record in chosen.values())
+        print(f"{count} records of {name} need its videos: --videos {name}=FOLDER")
+    able = [path for path, r in chosen.items() if r["dataset"] in ("motions", *videos)]
+    todo = [path for path in able if not (folder / path.name).exists()]
+    print(f"{len(able)} records to compare, {len(todo)} of them to compute, into {folder}")
+    failed = _compute(todo, folder, {path: videos.get(chosen[path]["dataset"]) for path in todo}, options.jobs)
+    there = [path for path in able if (folder / path.name).exists()]
+    if there:
+        table = compare([chosen[path] for path in there], [read_json(folder / path.name) for path in there])
+        print(table.to_string(index=False))
+        sessions = [read_json(path) for path in sorted((folder / "sessions").glob("*.json"))]
+        report = {
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": machine(),
+            "versions": versions(),
+            "jobs": max((session["jobs"] for session in sessions), default=options.jobs),
+            "seconds": sum(session["seconds"] for session in sessions),
+            "rows": table.to_dict("records"),
+        }
+        write_json(folder / "reproduction.json", report)
+    for line in failed:
+        print(line, file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _compute(todo: list[Path], folder: Path, videos: dict[Path, str | None], jobs: int) -> list[str]:
+    """Make the records and return a line for each that failed. The time spent is kept, even if interrupted."""
+    if not todo:
+        return []
+    if jobs > 1:
+        os.environ["DAVID_PROGRESS"] = "0"  # bars of several processes would overwrite each other
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+    started, begun, failed = time.perf_counter(), datetime.now(UTC), []
+    calls = (delayed(_attempt)(path, folder, videos[path]) for path in todo)
+    try:
+        results = Parallel(n_jobs=jobs, return_as="generator_unordered")(calls)
+        for number, (name, seconds, error) in enumerate(results, 1):
+            print(f"[{number}/{len(todo)}] {name}: {'failed' if error else f'{seconds:.0f} s'}", flush=True)
+            failed += [f"{name}: {error}"] if error else []
+    finally:
+        session = {"seconds": time.perf_counter() - started, "jobs": jobs}
+        write_json(folder / "sessions" / f"{begun:%Y-%m-%dT%H-%M-%S.%f}.json", session)
+    return failed
+
+
+if __name__ == "__main__":
+    from david import reproduce  # other processes find functions by their module's name, and this one's is __main__
+
+    with suppress(KeyboardInterrupt):
+        sys.exit(reproduce.main())
+    sys.exit("interrupted: the same command continues")

@@ -1,0 +1,110 @@
+"""The page of the book that says what it took: every page's run, the published records, and their recomputation."""
+
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+
+from david.files import read_json, write_bytes
+
+INTRODUCTION = """# Execution statistics
+
+What this copy of the book took: when each page was run, at which preset, for how many seconds, on what, and how many
+records it used: *published* with the repository, *read* back from earlier runs of this installation, or *made* by the
+page itself. A page whose sources have not changed is not run again and keeps its line."""
+
+RECORDS = """## What the published records took
+
+Sums of the seconds that the records in `book/records` hold: each the time of one process, not counting what several
+records share (decoded clips, the teacher, MTT's experts)."""
+
+AGAIN = """## The published records, computed again
+
+`make reproduce` computes every published record anew and compares. *Identical* counts the records whose accuracies are
+the same to the last digit; a difference is in points of top-1 accuracy, beside the published deviation over seeds."""
+
+
+def write_page(root: Path, plan: list[dict]) -> Path:
+    """Write ``book/notebooks/statistics.md`` and return its path.
+
+    Args:
+        root: the repository.
+        plan: the pages, see ``david.book.load_plan``.
+
+    Raises:
+        FileNotFoundError: a page of the plan was not run yet.
+    """
+    parts = [INTRODUCTION, *_pages(root, plan), RECORDS, _records(root), AGAIN, *_again(root)]
+    path = root / "book" / "notebooks" / "statistics.md"
+    write_bytes(path, ("\n\n".join(parts) + "\n").encode())
+    return path
+
+
+def _pages(root: Path, plan: list[dict]) -> list[str]:
+    """A line for each page, their sum, and the machines that the lines name by letters."""
+    machines, rows, total = [], [], 0
+    for page in plan:
+        path = root / "book" / "notebooks" / page["output"]
+        notebook = nbformat.read(path, as_version=4) if path.is_file() else None
+        if notebook is None or "david" not in notebook.metadata:
+            raise FileNotFoundError(f"{path} was not made by this version of david.book: run it, without --only")
+        made, run = notebook.metadata.david, notebook.metadata.papermill
+        on = f"{made.machine}; Python {made.versions.python}, torch {made.versions.torch}"
+        machines += [on] if on not in machines else []
+        total += run.duration
+        rows.append(
+            {
+                "page": f"[{_title(notebook)}]({page['output']})",
+                "preset": (page.get("parameters") or {}).get("preset", "its default"),
+                "run at (UTC)": run.start_time[:16].replace("T", " "),
+                "seconds": f"{run.duration:.0f}",
+                **{kind: made.records.get(kind, 0) for kind in ("published", "read", "made")},
+                "on": chr(ord("A") + machines.index(on)),
+            }
+        )
+    named = [f"**{chr(ord('A') + k)}**: {on}" for k, on in enumerate(machines)]
+    return [_markdown(pd.DataFrame(rows)), f"In all {len(rows)} pages in {total:.0f} s.", *named]
+
+
+def _title(notebook) -> str:
+    head = next(cell for cell in notebook.cells if cell.cell_type == "markdown")
+    return head.source.splitlines()[0].removeprefix("# ")
+
+
+def _records(root: Path) -> str:
+    """What the published records took when they were made, by dataset."""
+    records = [read_json(path) for path in sorted((root / "book" / "records").glob("*.json"))]
+    if not records:
+        return "There are none."
+    table = pd.DataFrame([{"dataset": r["dataset"], **r["seconds"], "on": r["made"]["device"]} for r in records])
+    rows = [
+        {
+            "dataset": dataset,
+            "records": len(group),
+            "distillation, h": f"{group['distill'].sum() / 3600:.2f}",
+            "evaluation, h": f"{group['evaluate'].sum() / 3600:.2f}",
+            "in all, h": f"{(group['distill'].sum() + group['evaluate'].sum()) / 3600:.2f}",
+            "on": "; ".join(sorted(group["on"].unique())),
+        }
+        for dataset, group in table.groupby("dataset")
+    ]
+    return _markdown(pd.DataFrame(rows))
+
+
+def _again(root: Path) -> list[str]:
+    """The report of ``david.reproduce``, if it was published."""
+    path = root / "book" / "reproduction.json"
+    if not path.is_file():
+        return ["No report of such a run is part of this copy of the book."]
+    report = read_json(path)
+    rows = pd.DataFrame(report["rows"])
+    processes = "one process" if report["jobs"] == 1 else f"{report['jobs']} processes"
+    said = f"Done on {report['time'][:10]} on {report['machine']}, torch {report['versions']['torch']}: "
+    said += f"{rows['n'].sum()} records in {report['seconds'] / 3600:.2f} h by {processes}, "
+    return [f"{said}{rows['identical'].sum()} of them identical.", _markdown(rows)]
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    """A table in Markdown, without its index."""
+    lines = [table.columns, ["---"] * len(table.columns), *table.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

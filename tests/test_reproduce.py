@@ -1,0 +1,130 @@
+"""Published records are computed anew from what they say themselves, and compared."""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import write_dataset
+
+from david import Experiment, Store, preset, reproduce
+from david.files import read_json, write_json
+
+CHANGES = {"width": 0.125, "distill_iterations": 1, "student_steps": 1, "student_batch": 4, "student_repeats": 2}
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A repository with the records of two methods on two classes of `ucf101`, and the folder of the videos."""
+    root = tmp_path_factory.mktemp("repository")
+    videos = write_dataset(tmp_path_factory.mktemp("ucf101") / "data")
+    settings = preset("smoke", **CHANGES)
+    experiment = Experiment("ucf101", settings, Store(root / "book" / "records"), root=videos, device="cpu")
+    experiment.table(["full", "random", "dm"], seeds=[0, 1])
+    return root, videos
+
+
+def run(root, into, *arguments):
+    return reproduce.main(["--root", str(root), "--into", str(into), *arguments])
+
+
+def test_records_are_made_again_compared_and_not_made_twice(published, tmp_path, capsys, monkeypatch):
+    root, videos = published
+    assert run(root, tmp_path, "--videos", f"ucf101={videos}") == 0
+    out = capsys.readouterr().out
+    assert "5 records to compare, 5 of them to compute" in out and "[5/5] ucf101-" in out
+    report = read_json(tmp_path / "reproduction.json")
+    assert [(row["method"], row["ipc"], row["n"], row["identical"]) for row in report["rows"]] == [
+        ("dm", 1, 2, 2),
+        ("full", 0, 1, 1),
+        ("random", 1, 2, 2),
+    ]
+    assert {row["difference"] for row in report["rows"]} == {"+0.0"}
+    assert report["jobs"] == 1 and report["seconds"] > 0
+
+    monkeypatch.setattr(Experiment, "run", lambda *_, **__: pytest.fail("this was to be read, not made"))
+    assert run(root, tmp_path, "--videos", f"ucf101={videos}") == 0
+    assert "5 records to compare, 0 of them to compute" in capsys.readouterr().out
+    assert read_json(tmp_path / "reproduction.json")["seconds"] == report["seconds"]
+
+
+def test_two_processes(published, tmp_path):
+    root, videos = published
+    command = [sys.executable, "-m", "david.reproduce", "--root", str(root), "--into", str(tmp_path), "--jobs", "2"]
+    done = subprocess.run([*command, "--videos", f"ucf101={videos}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    report = read_json(tmp_path / "reproduction.json")
+    assert report["jobs"] == 2 and sum(row["identical"] for row in report["rows"]) == 5
+
+
+def test_a_difference_is_seen(published, tmp_path):
+    root, _ = published
+    paths = sorted((root / "book" / "records").glob("ucf101-dm-*.json"))
+    old = [read_json(path) for path in paths]
+    new = [read_json(path) for path in paths]
+    for student in old[0]["students"] + old[1]["students"]:
+        student["top1"] = 0.5
+    for student in new[1]["students"]:
+        student["top1"] = 0.75
+    for student in new[0]["students"]:
+        student["top1"] = 0.5
+    (row,) = reproduce.compare(old, new).to_dict("records")
+    assert (row["published"], row["difference"], row["n"], row["identical"]) == ("50.0 ± 0.0", "+12.5", 2, 1)
+    assert row["again"] == "62.5 ± 17.7"  # sample deviation of 0.5 and 0.75
+    new[1]["settings"] = old[1]["settings"] = {"width": 2}  # other settings are another row
+    assert list(reproduce.compare(old, new)["n"]) == [1, 1]
+
+
+def test_one_record_that_fails_does_not_cost_the_others(published, tmp_path, capsys, monkeypatch):
+    root, videos = published
+    made = Experiment.run
+
+    def fail_on_dm(self, method, **rest):
+        if method == "dm":
+            raise FloatingPointError("diverged")
+        return made(self, method, **rest)
+
+    monkeypatch.setattr(Experiment, "run", fail_on_dm)
+    assert run(root, tmp_path, "--videos", f"ucf101={videos}") == 1
+    out, err = capsys.readouterr()
+    assert "ucf101-full" in out and "failed" in out
+    assert err.count("FloatingPointError: diverged") == 2
+    assert [row["method"] for row in read_json(tmp_path / "reproduction.json")["rows"]] == ["full", "random"]
+
+
+def test_other_videos_than_the_published_ones_are_refused(published, tmp_path):
+    root, _ = published
+    other = write_dataset(tmp_path / "data", classes=("A", "C"))
+    path = next((root / "book" / "records").glob("ucf101-random-*.json"))
+    with pytest.raises(ValueError, match=r"the videos of ucf101 are not those of ucf101-random"):
+        reproduce.remake(path, tmp_path / "into", str(other))
+
+
+def test_records_whose_videos_are_not_at_hand_are_named(published, tmp_path, capsys):
+    assert run(published[0], tmp_path) == 0
+    out = capsys.readouterr().out
+    assert "5 records of ucf101 need its videos: --videos ucf101=FOLDER" in out and "0 records to compare" in out
+    assert not (tmp_path / "reproduction.json").exists()
+
+
+def test_arguments_that_name_nothing(published, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(published[0], tmp_path, "--dataset", "hmdb51")
+    assert "no published record of hmdb51" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run(published[0], tmp_path, "--videos", "ucf12")
+    assert "--videos takes dataset=folder, got 'ucf12'" in capsys.readouterr().err
+
+
+def test_an_interruption_keeps_the_time(published, tmp_path, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Experiment, "run", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(published[0], tmp_path, "--videos", f"ucf101={published[1]}")
+    (session,) = (tmp_path / "sessions").iterdir()
+    assert read_json(session)["seconds"] > 0
+    write_json(session, {"seconds": 5.0, "jobs": 1})
+    monkeypatch.undo()
+    assert run(published[0], tmp_path, "--videos", f"ucf101={published[1]}") == 0
+    assert read_json(tmp_path / "reproduction.json")["seconds"] > 5.0

@@ -1,0 +1,58 @@
+"""The page that says what the book took."""
+
+import nbformat
+import pytest
+from nbformat.v4 import new_markdown_cell, new_notebook
+
+from david.files import write_json
+from david.timings import write_page
+
+
+def write_output(root, name, *, title, seconds, machine="CPU X, 2 cores", **records):
+    """An executed page, as david.book leaves it."""
+    metadata = {
+        "david": {"machine": machine, "versions": {"python": "3.12.1", "torch": "2.13.0"}, "records": records},
+        "papermill": {"start_time": "2026-11-22T14:24:49.420087+00:00", "duration": seconds},
+    }
+    path = root / "book" / "notebooks" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(new_notebook(cells=[new_markdown_cell(f"# {title}\n\nText.")], metadata=metadata), path)
+
+
+def write_record(root, number, dataset, distill, evaluate, device="CPU, 1 threads"):
+    seconds = {"distill": distill, "evaluate": evaluate}
+    record = {"dataset": dataset, "seconds": seconds, "made": {"device": device}}
+    write_json(root / "book" / "records" / f"{number}.json", record)
+
+
+PLAN = [{"output": "a.ipynb", "parameters": {"preset": "demo"}}, {"output": "b.ipynb"}]
+
+
+def test_each_page_has_a_line_and_each_dataset_of_records_a_sum(tmp_path):
+    write_output(tmp_path, "a.ipynb", title="Table: it", seconds=12.4, published=3, made=1)
+    write_output(tmp_path, "b.ipynb", title="B", seconds=100.4, machine="GPU Y, 8 cores", read=2)
+    write_record(tmp_path, 1, "motions", 1800, 1800)
+    write_record(tmp_path, 2, "motions", 0, 3600, device="GPU")
+    write_record(tmp_path, 3, "ucf12", 36, 36)
+    text = write_page(tmp_path, PLAN).read_text()
+    assert "| [Table: it](a.ipynb) | demo | 2026-11-22 14:24 | 12 | 3 | 0 | 1 | A |" in text
+    assert "| [B](b.ipynb) | its default | 2026-11-22 14:24 | 100 | 0 | 2 | 0 | B |" in text
+    assert "In all 2 pages in 113 s." in text
+    assert "**B**: GPU Y, 8 cores; Python 3.12.1, torch 2.13.0" in text
+    assert "| motions | 2 | 0.50 | 1.50 | 2.00 | CPU, 1 threads; GPU |" in text
+    assert "| ucf12 | 1 | 0.01 | 0.01 | 0.02 | CPU, 1 threads |" in text
+    assert "No report of such a run" in text
+
+
+def test_the_recomputation_is_shown_where_its_report_is_published(tmp_path):
+    rows = [{"method": "dm", "n": 3, "identical": 3}, {"method": "mtt", "n": 3, "identical": 1}]
+    report = {"time": "2026-11-23T01:00:00+00:00", "machine": "CPU X, 2 cores", "versions": {"torch": "2.13.0"}}
+    write_json(tmp_path / "book" / "reproduction.json", report | {"jobs": 2, "seconds": 5400.0, "rows": rows})
+    text = write_page(tmp_path, []).read_text()
+    assert "CPU X, 2 cores, torch 2.13.0: 6 records in 1.50 h by 2 processes, 4 of them identical." in text
+    assert "| mtt | 3 | 1 |" in text
+
+
+def test_a_page_that_was_not_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"a\.ipynb was not made by this version of david\.book"):
+        write_page(tmp_path, PLAN)
