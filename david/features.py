@@ -45,7 +45,7 @@ def class_means(features: list[torch.Tensor]) -> torch.Tensor:
 
 
 def eccentricity(means: torch.Tensor) -> torch.Tensor:
-    """How far each class mean (M, D) lies from the mean of all of them, (M,): small in the centre, large at the edge."""
+    """How far each class mean (M, D) lies from the mean of them all, (M,): little in the centre, much at the edge."""
     return (means - means.mean(0)).norm(dim=1)
 
 
@@ -101,19 +101,21 @@ def measure(train: list, test: list, synthetic: list, k: int) -> pd.DataFrame:
     )
 
 
-def tsne(*groups: torch.Tensor, seed: int) -> list[np.ndarray]:
+def tsne(*groups: torch.Tensor, perplexity: float = 30, seed: int = 0) -> list[np.ndarray]:
     """One t-SNE map of all groups of points together, (n, 2) each.
 
     t-SNE has no rule by which a new point would find its place on a map that exists: what is to be seen on one map
-    has to be fitted at once, and the place of each point depends on all others.
+    has to be fitted at once, and the place of each point depends on all others. It starts from the first two principal
+    components, so on few points the seed changes nothing.
 
     Args:
         groups: (n, D) features each.
-        seed: of the optimisation.
+        perplexity: roughly how many neighbours of a point count; at most a third of all points.
+        seed: of the principal components, which scikit-learn draws where there are many points.
     """
     from sklearn.manifold import TSNE  # takes a second to import
 
     points = torch.cat(groups).numpy()
-    perplexity = min(30, (len(points) - 1) / 3)
+    perplexity = min(perplexity, (len(points) - 1) / 3)
     placed = TSNE(init="pca", perplexity=perplexity, random_state=seed).fit_transform(points)
     return np.split(placed, np.cumsum([len(group) for group in groups])[:-1])

@@ -231,11 +231,12 @@ def feature_map(real: np.ndarray, means: np.ndarray, classes: list[str], sets: d
     low, high = low - 0.1 * (high - low), high + 0.1 * (high - low)
     x, y = (np.linspace(low[i], high[i], 150) for i in (0, 1))
     kernels = KernelDensity(bandwidth=0.025 * np.mean(high - low)).fit(real)
+    shades = {"levels": np.linspace(0.02, 1, 9), "cmap": "Greys", "vmax": 1.6}  # the grey never turns black
     density = np.exp(kernels.score_samples(np.stack(np.meshgrid(x, y), -1).reshape(-1, 2))).reshape(150, 150)
     for axis in axes.flat:
         axis.axis("off")
     for axis, (name, points) in zip(axes.flat, {"": means, **sets}.items()):
-        axis.contourf(x, y, density, levels=np.linspace(0.02, 1, 9) * density.max(), cmap="Greys", vmax=1.6 * density.max())
+        axis.contourf(x, y, density / density.max(), **shades)
         axis.set_title(method(name).title if name else "Real clips and their class means", fontsize=10)
         axis.plot(*np.stack([means, points]).transpose(2, 0, 1), color="black", linewidth=0.6)
         axis.scatter(*points.T, s=34, color=colour(name), edgecolor="black", linewidth=0.6, zorder=3)
