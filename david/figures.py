@@ -54,8 +54,8 @@ def style() -> None:
 
 def pixels(videos) -> np.ndarray:
     """Clips as uint8 (..., F, H, W, 3): passed through, or denormalised from float (..., F, 3, H, W)."""
-    if torch.is_tensor(videos) and videos.is_floating_point():
-        videos = denormalise(videos)
+    if torch.is_tensor(videos):
+        videos = (denormalise(videos) if videos.is_floating_point() else videos).cpu()
     return np.asarray(videos)
 
 
