@@ -5,15 +5,10 @@ import numpy as np
 import pandas as pd
 
 from david.dynamics import trend
-from david.figures import COLOURS
+from david.figures import COLOURS, colour
 from david.methods import method
 
 MARKERS = "osD^vPX*<>"
-
-
-def colour(name: str) -> str:
-    """The colour of a method, that of the plain one for its variants."""
-    return COLOURS.get(name, COLOURS.get(name.partition(":")[0], "#777777"))
 
 
 def deltas(tables: dict[str, pd.DataFrame], kind: dict[str, str] | None = None) -> plt.Figure:

@@ -69,6 +69,12 @@ class StoredSet:
         picks = (torch.rand(size, generator=generator, dtype=torch.float64) * counts[labels]).long()
         return self.clips(labels, picks), labels.to(self.device)
 
+    def numbers(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Every training clip once, class by class, as ``clips`` takes them: labels and picks, int64 (N,) each."""
+        counts = self.clips_per_class
+        labels = torch.arange(len(counts)).repeat_interleave(counts)
+        return labels, torch.cat([torch.arange(count) for count in counts.tolist()])
+
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file whose header carries everything else as JSON; renamed into place when whole."""
         header = {

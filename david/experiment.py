@@ -145,8 +145,19 @@ class Experiment:
         return tuple(read_json(path))
 
     def distilled(self, record: dict) -> StoredSet:
-        """The distilled set of a record that was made here."""
-        return load_set(record["path"].with_suffix(".safetensors"))
+        """The distilled set of a record, from the file beside it.
+
+        Raises:
+            ValueError: a record of full data, which has no set.
+            FileNotFoundError: no such file; published records are JSON alone.
+        """
+        if record["method"] == "full":
+            raise ValueError("full data has no distilled set; ask for that of another method")
+        path = record["path"].with_suffix(".safetensors")
+        if not path.exists():
+            remedy = "work without published records" if record["published"] else f"delete {record['path']}"
+            raise FileNotFoundError(f"no distilled set at {path}; to make one, {remedy} and run again")
+        return load_set(path)
 
     def table(
         self, methods: list[str], *, ipcs: list[int] = (1,), seeds: list[int] = (0, 1, 2), make=True

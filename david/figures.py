@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.patches import Rectangle
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from david.clips import denormalise
 from david.methods import method
@@ -18,18 +18,26 @@ from david.temporal import num_segments
 COLOURS = {
     "full": "#000000",
     "random": "#999999",
+    "random:1": "#B5A642",
     "keyframe": "#BBBBBB",
     "herding": "#777777",
     "kcenter": "#555555",
     "dm": "#0072B2",
     "mtt": "#009E73",
     "vdsd": "#CC79A7",
+    "vdsd:mtt": "#882255",
     "david": "#D55E00",
     "appearance": "#56B4E9",
     "motion": "#E69F00",
     "train": "#444444",
     "test": "#AAAAAA",
 }
+TITLE = 16  # pixels of a title above a clip
+
+
+def colour(method: str) -> str:
+    """The colour of a method; a variant without one of its own, such as "dm:4", has that of its method."""
+    return COLOURS.get(method) or COLOURS.get(method.partition(":")[0], "#777777")
 
 
 def style() -> None:
@@ -49,8 +57,8 @@ def style() -> None:
 
 def pixels(videos) -> np.ndarray:
     """Clips as uint8 (..., F, H, W, 3): passed through, or denormalised from float (..., F, 3, H, W)."""
-    if torch.is_tensor(videos) and videos.is_floating_point():
-        videos = denormalise(videos)
+    if torch.is_tensor(videos):
+        videos = (denormalise(videos) if videos.is_floating_point() else videos).cpu()
     return np.asarray(videos)
 
 
@@ -66,7 +74,8 @@ def strips(videos, titles: list[str], scale: float = 0.75) -> plt.Figure:
     count, frames = videos.shape[:2]
     figure, axes = plt.subplots(count, 1, figsize=(scale * frames + 1.2, scale * count), squeeze=False)
     for axis, video, title in zip(axes[:, 0], videos, titles, strict=True):
-        axis.imshow(np.concatenate(video, 1))
+        framed = np.pad(video, ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=255)
+        axis.imshow(np.concatenate(framed, 1))
         axis.set_ylabel(title, rotation=0, ha="right", va="center")
         axis.set_xticks([])
         axis.set_yticks([])
@@ -75,32 +84,40 @@ def strips(videos, titles: list[str], scale: float = 0.75) -> plt.Figure:
     return figure
 
 
-def animation(videos, columns: int = 6, zoom: int = 2, milliseconds: int = 120, path: str | Path | None = None):
-    """A looping GIF of clips side by side, for display in a notebook (written to ``path`` as well, if given).
+def animation(
+    videos, columns: int = 6, zoom: int = 2, milliseconds: int = 120, titles: list[str] | None = None, path=None
+):
+    """A looping animated PNG of clips side by side, for display in a notebook: every pixel exact, unlike a GIF's.
 
     Args:
         videos: (N, F, ...) clips, uint8 or normalised float.
         columns: clips a row.
         zoom: integer magnification.
         milliseconds: time a frame is shown.
+        titles: N texts, printed above the clips, black on white; one may run over into the next if that is "".
+        path: a file to write it to as well.
 
     Returns:
         IPython.display.Image.
     """
     from IPython.display import Image as Display  # only notebooks need IPython
 
-    videos = pixels(videos)
-    missing = -len(videos) % columns
-    videos = np.pad(videos, ((0, missing), (0, 0), (1, 1), (1, 1), (0, 0)), constant_values=255)
+    videos = pixels(videos).repeat(zoom, 2).repeat(zoom, 3)
+    missing, band = -len(videos) % columns, 0 if titles is None else TITLE
+    margins = ((0, missing), (0, 0), (band + zoom, zoom), (zoom, zoom), (0, 0))
+    videos = np.pad(videos, margins, constant_values=255)
     rows, (_, frames, height, width, _) = len(videos) // columns, videos.shape
     grid = videos.reshape(rows, columns, frames, height, width, 3).transpose(2, 0, 3, 1, 4, 5)
-    grid = grid.reshape(frames, rows * height, columns * width, 3).repeat(zoom, 1).repeat(zoom, 2)
-    images = [Image.fromarray(frame) for frame in grid]
+    images = [Image.fromarray(frame) for frame in grid.reshape(frames, rows * height, columns * width, 3)]
+    for image in images:
+        for position, title in enumerate(titles or ()):
+            row, column = divmod(position, columns)
+            ImageDraw.Draw(image).text((column * width + zoom, row * height), title, "black", font_size=TITLE - 4)
     buffer = io.BytesIO()
-    images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0)
+    images[0].save(buffer, "PNG", save_all=True, append_images=images[1:], duration=milliseconds, loop=0)
     if path is not None:
         Path(path).write_bytes(buffer.getvalue())
-    return Display(data=buffer.getvalue(), format="gif")
+    return Display(data=buffer.getvalue(), format="png")
 
 
 def partition_diagram(frames: int, lengths: list[int]) -> plt.Figure:
@@ -209,7 +226,7 @@ def accuracies(tables: dict, chance: float, label: str = "top-1 accuracy, %") ->
     width = 0.8 / len(tables)
     for k, (bars, table) in enumerate(tables.items()):
         at = np.arange(len(table)) + (k - (len(tables) - 1) / 2) * width
-        colours = [COLOURS.get(bars, COLOURS.get(name.split(":")[0], "#777777")) for name in table["method"]]
+        colours = [COLOURS.get(bars) or colour(name) for name in table["method"]]
         axis.bar(at, 100 * table["mean"], width * 0.92, yerr=100 * table["std"], color=colours, label=bars, capsize=2)
     ipcs = table["ipc"].loc[table["ipc"] > 0].nunique()
     titles = [method(name).title for name in table["method"]]
@@ -242,4 +259,57 @@ def rewards(mean_reward: np.ndarray, classes: list[str], actions, policy=None, l
     if policy is not None:
         axis.scatter(range(len(classes)), [list(actions).index(length) for length in policy], color="white", s=25)
     figure.colorbar(image, label=label, fraction=0.03, pad=0.02)
+    return figure
+
+
+def feature_map(real: np.ndarray, means: np.ndarray, classes: list[str], sets: dict) -> plt.Figure:
+    """A map of features, as the paper's Fig. 4: real clips as a grey density, the class means of every set upon it.
+
+    Args:
+        real: (N, 2), the real clips on the map.
+        means: (M, 2), the real class means, which the first panel names, and from which a thin line leads to a set's.
+        classes: M names.
+        sets: method -> (M, 2), its class means on the same map.
+    """
+    from sklearn.neighbors import KernelDensity  # takes a second to import
+
+    count = 1 + len(sets)
+    figure, axes = plt.subplots(-(-count // 2), 2, figsize=(8.4, 3.7 * -(-count // 2)), sharex=True, sharey=True)
+    low, high = real.min(0), real.max(0)
+    low, high = low - 0.1 * (high - low), high + 0.1 * (high - low)
+    x, y = (np.linspace(low[i], high[i], 150) for i in (0, 1))
+    kernels = KernelDensity(bandwidth=0.025 * np.mean(high - low)).fit(real)
+    shades = {"levels": np.linspace(0.02, 1, 9), "cmap": "Greys", "vmax": 1.6}  # the grey never turns black
+    density = np.exp(kernels.score_samples(np.stack(np.meshgrid(x, y), -1).reshape(-1, 2))).reshape(150, 150)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, (name, points) in zip(axes.flat, {"": means, **sets}.items()):
+        axis.contourf(x, y, density / density.max(), **shades)
+        axis.set_title(method(name).title if name else "Real clips and their class means", fontsize=10)
+        axis.plot(*np.stack([means, points]).transpose(2, 0, 1), color="black", linewidth=0.6)
+        axis.scatter(*points.T, s=34, color=colour(name), edgecolor="black", linewidth=0.6, zorder=3)
+    for name, (x, y) in zip(classes, means):
+        axes.flat[0].annotate(name, (x, y), (0, 5), textcoords="offset points", ha="center", fontsize=7)
+    figure.tight_layout()
+    return figure
+
+
+def by_class(values: dict, classes: list[str], label: str) -> plt.Figure:
+    """A number of every class and method: a dot at the mean over seeds, with a bar of one standard deviation.
+
+    Args:
+        values: method -> (seeds, M).
+        classes: M names.
+        label: of the axis.
+    """
+    figure, axis = plt.subplots(figsize=(max(7, 0.6 * len(classes)), 3.2))
+    for k, (name, table) in enumerate(values.items()):
+        at = np.arange(len(classes)) + 0.6 * ((k + 0.5) / len(values) - 0.5)
+        spread = np.std(table, 0, ddof=1) if len(table) > 1 else None
+        axis.errorbar(at, np.mean(table, 0), spread, fmt="o", ms=4, color=colour(name), label=method(name).title)
+    axis.set_xticks(range(len(classes)), classes, rotation=40, ha="right")
+    axis.set_ylabel(label)
+    axis.set_ylim(bottom=0)
+    axis.grid(axis="y", alpha=0.3)
+    axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(values))
     return figure

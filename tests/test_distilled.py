@@ -32,6 +32,14 @@ def test_clips_are_numbered_as_partition_lays_them_out(distilled):
         assert torch.equal(distilled.clips(torch.full((len(expected),), c), torch.arange(len(expected))), expected)
 
 
+def test_numbers_count_every_training_clip_once(distilled):
+    labels, picks = distilled.numbers()
+    assert labels.tolist() == [0] * 16 + [1] * 8 + [2] * 4 + [3] * 2
+    assert picks.tolist() == [*range(16), *range(8), *range(4), *range(2)]
+    expected = torch.cat([partition(videos, length) for videos, length in zip(distilled.videos, POLICY)])
+    assert torch.equal(distilled.clips(labels, picks), expected)
+
+
 def test_batch_gives_every_partitioned_clip_with_its_label(distilled):
     clips, labels = distilled.batch(rng(), 400)
     assert clips.shape == (400, 8, 3, 4, 4) and labels.dtype == torch.int64

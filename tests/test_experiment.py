@@ -132,6 +132,23 @@ def test_the_distilled_set_of_a_record(experiment):
     assert distilled.stored_bytes == record["stored_bytes"]
 
 
+def test_a_record_without_a_set_says_how_to_make_one(experiment, root, tmp_path):
+    record = experiment.run("random")
+    published = tmp_path / "published" / record["path"].name
+    published.parent.mkdir()
+    published.write_bytes(record["path"].read_bytes())
+    reader = Experiment("ucf101", SETTINGS, Store(tmp_path / "own", published.parent), root=root, device="cpu")
+    found = reader.run("random")
+    assert found["published"]
+    with pytest.raises(FileNotFoundError, match=r"no distilled set at .*published.*work without published records"):
+        reader.distilled(found)
+    reader.store = Store(published.parent)
+    with pytest.raises(FileNotFoundError, match=rf"to make one, delete .*{record['path'].name} and run again"):
+        reader.distilled(reader.run("random"))
+    with pytest.raises(ValueError, match="full data has no distilled set"):
+        reader.distilled({**found, "method": "full"})
+
+
 def test_a_run_leaves_records_sets_and_the_teacher(experiment):
     folder = experiment.store.folder
     names = sorted(path.name.split("-")[0] for path in (folder / "work").iterdir())

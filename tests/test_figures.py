@@ -1,19 +1,88 @@
-"""What the figures of the data show is what was counted."""
+"""Figures draw what they are given: exact pixels in motion, one colour a method, dots where the numbers are."""
+
+import io
 
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from david import figures
+from david.methods import ROWS
+
+matplotlib.use("agg")
 
 
 @pytest.fixture(autouse=True)
-def without_a_screen():
-    matplotlib.use("agg")
+def closed():
     yield
     plt.close("all")
+
+
+def test_every_row_has_a_colour_of_its_own():
+    colours = [figures.colour(name) for name in ROWS]
+    assert len(set(colours)) == len(ROWS) and set(colours) < set(figures.COLOURS.values())
+    assert figures.colour("dm:4") == figures.colour("dm") != figures.colour("vdsd:mtt")
+
+
+def frames_of(shown):
+    with Image.open(io.BytesIO(shown.data)) as image:
+        times = []
+        for i in range(image.n_frames):
+            image.seek(i)
+            times.append((np.asarray(image.convert("RGB")), image.info["duration"]))
+    return times
+
+
+def test_an_animation_shows_every_pixel_of_every_frame():
+    videos = np.random.default_rng(0).integers(0, 256, (3, 4, 5, 6, 3), dtype=np.uint8)
+    frames = frames_of(figures.animation(videos, columns=2, zoom=3, milliseconds=70))
+    assert len(frames) == 4
+    for t, (frame, duration) in enumerate(frames):
+        assert frame.shape == (2 * (15 + 6), 2 * (18 + 6), 3) and duration == 70
+        for clip, (row, column) in zip(videos, [(0, 0), (0, 1), (1, 0)]):
+            cell = frame[21 * row + 3 : 21 * row + 18, 24 * column + 3 : 24 * column + 21]
+            assert np.array_equal(cell[1::3, 1::3], clip[t])
+        assert (frame[21:, 24:] == 255).all()  # the place that no clip fills
+
+
+def test_titles_stand_above_the_clips_and_leave_them_alone(tmp_path):
+    videos = np.full((2, 2, 8, 40, 3), 9, np.uint8)
+    videos[:, 1] = 90
+    shown = figures.animation(videos, columns=2, zoom=1, titles=["Disc, L = 1", ""], path=tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes() == shown.data
+    for frame, level in zip((frame for frame, _ in frames_of(shown)), (9, 90)):
+        band = frame[: figures.TITLE]
+        assert band[:, :42].min() < 100 and band[:, 70:].min() == 255
+        assert (frame[figures.TITLE + 1 : -1, 1:41] == level).all()
+
+
+def test_strips_keep_frames_apart():
+    videos = np.zeros((1, 3, 4, 4, 3), np.uint8)
+    (image,) = figures.strips(videos, ["a"]).axes[0].get_images()
+    assert np.asarray(image.get_array())[0, :, 0].tolist() == ([0] * 4 + [255]) * 3
+
+
+def test_a_feature_map_has_a_dot_for_each_class_of_each_set():
+    random = np.random.default_rng(0)
+    real, means = random.normal(size=(60, 2)), np.array([[0.0, 0.0], [1.0, 1.0], [-1.0, 0.5]])
+    sets = {"random": means + 0.1, "david": means - 0.1}
+    figure = figures.feature_map(real, means, ["a", "b", "c"], sets)
+    panels = [axis for axis in figure.axes if axis.get_title()]
+    assert [axis.get_title() for axis in panels] == ["Real clips and their class means", "Random", "DAViD"]
+    for axis, points in zip(panels, [means, *sets.values()]):
+        np.testing.assert_allclose(axis.collections[-1].get_offsets(), points)
+    assert [text.get_text() for text in panels[0].texts] == ["a", "b", "c"]
+
+
+def test_by_class_shows_mean_and_deviation_of_the_seeds():
+    figure = figures.by_class({"random": [[1, 4], [3, 8]], "dm": [[5, 6]]}, ["a", "b"], "d")
+    several, one = figure.axes[0].containers
+    np.testing.assert_allclose(several.lines[0].get_ydata(), [2, 6])
+    low, high = several.lines[2][0].get_segments()[1][:, 1]
+    assert (high - low) / 2 == pytest.approx(8**0.5) and not one.lines[2]
 
 
 def heights(figure) -> list[list[float]]:
