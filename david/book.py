@@ -65,10 +65,11 @@ def check_toc(root: Path, plan: list[dict]) -> None:
         )
 
 
-def run_notebook(root: Path, page: dict) -> None:
+def run_notebook(root: Path, page: dict, progress: str | None = None) -> None:
     """Execute one notebook into ``book/notebooks``; its output is written only when it ran to the end.
 
-    Until then, and after a failure, what there is of it lies in ``_build/unfinished``.
+    Until then, and after a failure, what there is of it lies in ``_build/unfinished``. ``progress`` labels a bar of
+    its cells; None shows none.
     """
     target = root / "book" / "notebooks" / page["output"]
     sources = execution.sources(root, page)  # before the run: what changes meanwhile makes the page outdated
@@ -76,12 +77,12 @@ def run_notebook(root: Path, page: dict) -> None:
     notebook.cells.append(new_code_cell(execution.REPORT))
     with atomic(unfinished(root, page)) as temporary:
         nbformat.write(notebook, temporary)
-    bar = {"desc": page["output"], "leave": False} if sys.stderr.isatty() else False
+    bar = {"desc": progress, "leave": False} if progress else False
     notebook = papermill.execute_notebook(
         unfinished(root, page), unfinished(root, page), page.get("parameters") or {}, cwd=root / "notebooks",
         kernel_name="python3", progress_bar=bar,
     )  # fmt: skip
-    report = notebook.cells.pop().outputs[0].text
+    report = next(output.text for output in notebook.cells.pop().outputs if output.get("name") == "stdout")
     notebook.metadata["david"] = json.loads(report) | {"sources": sources}
     for name in ("input_path", "output_path"):
         del notebook.metadata.papermill[name]  # folders of this machine
@@ -177,16 +178,18 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--only {options.only} matches no output of preset {options.preset}")
     failures = []
     for number, page in enumerate(chosen, 1):
-        print(f"[{number}/{len(chosen)}] {page['output']} ... ", end="", flush=True)
+        line = f"[{number}/{len(chosen)}] {page['output']} ... "
+        bar, again = (line, f"\r{line}") if sys.stderr.isatty() else (None, "")  # a bar leaves an empty line
+        print(line, end="", flush=True)
         if not options.force and execution.unchanged(root, page):
             print("unchanged", flush=True)
             continue
         started = time.perf_counter()
         try:
-            run_notebook(root, page)
-            print(f"{time.perf_counter() - started:.0f} s", flush=True)
+            run_notebook(root, page, bar)
+            print(f"{again}{time.perf_counter() - started:.0f} s", flush=True)
         except Exception as error:  # a notebook that cannot run must not cost the others
-            print("failed", flush=True)
+            print(f"{again}failed", flush=True)
             failures.append(describe_failure(root, page, error))
     for failure in failures:
         print(f"\n{failure}", file=sys.stderr)

@@ -151,7 +151,7 @@ def test_a_page_is_outdated_when_what_it_was_made_from_has_changed(tmp_path):
 def test_an_unchanged_page_is_run_again_only_if_forced(tmp_path, monkeypatch, capsys, environment, force):
     ran = []
     monkeypatch.setattr(book.execution, "unchanged", lambda root, page: True)
-    monkeypatch.setattr(book, "run_notebook", lambda root, page: ran.append(page["output"]))
+    monkeypatch.setattr(book, "run_notebook", lambda root, page, progress: ran.append(page["output"]))
     monkeypatch.setattr(book.timings, "write_page", lambda root, plan: None)
     monkeypatch.setattr(book, "build_html", lambda root: root / "index.html")
     root = write_root(tmp_path, [page()], good="1")
@@ -163,7 +163,7 @@ def test_an_unchanged_page_is_run_again_only_if_forced(tmp_path, monkeypatch, ca
 @pytest.mark.parametrize(("only", "pages"), [(None, ["one.ipynb", "two.ipynb"]), ("w", ["two.ipynb"])])
 def test_main_runs_the_chosen_pages_then_builds(tmp_path, monkeypatch, capsys, environment, only, pages):
     ran = []
-    monkeypatch.setattr(book, "run_notebook", lambda root, page: ran.append(page["output"]))
+    monkeypatch.setattr(book, "run_notebook", lambda root, page, progress: ran.append(page["output"]))
     monkeypatch.setattr(book.timings, "write_page", lambda root, plan: ran.append(f"statistics of {len(plan)}"))
     monkeypatch.setattr(book, "build_html", lambda root: ran.append("html") or root / "index.html")
     root = write_root(tmp_path, [page(output="one.ipynb"), page(output="two.ipynb")], good="1")

@@ -191,7 +191,7 @@ def test_page_is_readable_on_a_phone(browser, address, page):
 def is_animated(address: str, source: str) -> bool:
     """Whether an image of the book has several frames."""
     path = BOOK / unquote(source.removeprefix(address))
-    if path.suffix not in (".gif", ".webp", ".png"):
+    if path.suffix not in (".gif", ".webp", ".png") or not path.is_file():
         return False
     with Image.open(path) as image:
         return getattr(image, "is_animated", False)
