@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from david import sharding
 from david.clips import Clips, open_clips
 from david.costs import peak_bytes, reset_peak, shared_seconds
 from david.datasets import check_name, load
@@ -85,7 +86,7 @@ class Experiment:
         Raises:
             ValueError: unknown method; or no such record, and no data to make it from.
         """
-        if record := self._find(method, ipc=ipc, seed=seed):
+        if record := sharding.first(lambda: self._find(method, ipc=ipc, seed=seed)):
             return record
         identity = self.identity(method, ipc=ipc, seed=seed)
         if not self.at_hand:
@@ -96,7 +97,8 @@ class Experiment:
         work = self.store.work(identity)
         reset_peak(self.device)
         distilled, distilling = self._distill(identity, work)
-        students = [self._student(identity, distilled, k, work) for k in range(self.settings.student_repeats)]
+        repeats = self.settings.student_repeats
+        students = sharding.spread(repeats, lambda k: self._student(identity, distilled, k, work))
         record = {
             **identity,
             "students": [result for result, _ in students],
@@ -106,15 +108,18 @@ class Experiment:
             "stored_bytes": distilled.stored_bytes,
             "search": distilled.info.get("search"),
             "seconds": {"distill": distilling, "evaluate": sum(seconds for _, seconds in students)},
-            "peak_bytes": peak_bytes(self.device),
+            "peak_bytes": max(sharding.spread(sharding.size(), lambda _: peak_bytes(self.device))),
             "made": made_on(self.device),
         }
-        path = self.store.add(record)
-        shutil.rmtree(work, ignore_errors=True)
-        return {**record, "path": path, "published": False}
+        return sharding.first(lambda: self._keep(record, work))
 
     def _find(self, method: str, *, ipc: int, seed: int) -> dict | None:
         return self.store.find(**self.identity(method, ipc=ipc, seed=seed))
+
+    def _keep(self, record: dict, work: Path) -> dict:
+        path = self.store.add(record)
+        shutil.rmtree(work, ignore_errors=True)
+        return {**record, "path": path, "published": False}
 
     def _distill(self, identity: dict, work: Path) -> tuple[StoredSet | RealSet, float]:
         """The set of a run and the seconds it took, read back if an interrupted run had got that far.
@@ -122,16 +127,20 @@ class Experiment:
         Time spent on teachers, experts and whatever else other runs share does not count.
         """
         path, timing = self.store.path(identity).with_suffix(".safetensors"), work / "distill.json"
-        if path.exists() and timing.exists():
+        if sharding.first(lambda: path.exists() and timing.exists()):
             return load_set(path, self.device), read_json(timing)
-        train, run = self.train, find_method(identity["method"]).distill
-        before, started = shared_seconds(), time.perf_counter()
-        distilled = run(train, ipc=identity["ipc"], seed=identity["seed"], settings=self.settings, work=work)
-        seconds = time.perf_counter() - started - (shared_seconds() - before)
-        if isinstance(distilled, StoredSet):
-            distilled.save(path)
-            write_json(timing, seconds)
-        return distilled, seconds
+        found, distilled, seconds = find_method(identity["method"]), None, None
+        if found.sharded or sharding.rank() == 0:
+            train, before, started = self.train, shared_seconds(), time.perf_counter()
+            distilled = found.distill(
+                train, ipc=identity["ipc"], seed=identity["seed"], settings=self.settings, work=work
+            )
+            seconds = time.perf_counter() - started - (shared_seconds() - before)
+            if isinstance(distilled, StoredSet) and sharding.rank() == 0:
+                distilled.save(path)
+                write_json(timing, seconds)
+        seconds = sharding.first(lambda: seconds)
+        return load_set(path, self.device) if distilled is None else distilled, seconds
 
     def _student(self, identity: dict, distilled, k: int, work: Path) -> tuple[dict, float]:
         """Accuracies of student k and the seconds it took, likewise."""

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -66,7 +67,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`: flushed and renamed to `path` on success, removed on failure."""
     path = Path(path)
     make_folder(path.parent)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Process numbers are unique on one machine only, and several may share the folder.
+    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         part.touch()
         mode = part.stat().st_mode  # the user's umask; libraries that make the file anew may leave it private

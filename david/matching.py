@@ -1,7 +1,11 @@
 """Distribution matching on video: the distillation loss L_DD of DAViD (section 3.4) and the loop around it."""
 
+import math
+from collections.abc import Iterator
+
 import torch
 
+from david import sharding
 from david.c3d import C3D
 from david.clips import Clips
 from david.loop import Loop
@@ -38,7 +42,17 @@ def random_clips(positions, count: int, *, seed: int, label: int) -> torch.Tenso
     return torch.as_tensor(positions)[order.repeat(-(-count // len(order)))[:count]]
 
 
-def start_videos(train: Clips, policy: torch.Tensor, *, ipc: int, seed: int, kind: str) -> torch.Tensor:
+def noise(count: int, shape: tuple[int, ...], random: torch.Generator) -> Iterator[torch.Tensor]:
+    """The ``count`` rows of ``torch.randn(count, *shape, generator=random)``, without ever holding all of them."""
+    # torch makes normal numbers in blocks of 16, so that pieces of whole blocks are the same numbers.
+    step = 16 // math.gcd(16, math.prod(shape))
+    for first in range(0, count, step):
+        yield from torch.randn(min(step, count - first), *shape, generator=random)
+
+
+def start_videos(
+    train: Clips, policy: torch.Tensor, *, ipc: int, seed: int, kind: str, classes: range | None = None
+) -> torch.Tensor:
     """The synthetic videos before the first step, float32 (M, I, F, 3, H, W), normalised, on ``train``'s device.
 
     Args:
@@ -49,20 +63,27 @@ def start_videos(train: Clips, policy: torch.Tensor, *, ipc: int, seed: int, kin
         kind: "noise" is N(0, 1), as the paper has it. "real" starts each segment as L evenly spaced frames of a real
             clip of its own, so a partitioned video begins as a collage of F / L clips. Clips repeat only
             when a class has fewer than IPC * F / L.
+        classes: return only the videos of these; they are the same as among those of all.
     """
     _, frames, height, width, _ = train.videos.shape
-    shape = (len(policy), ipc, frames, 3, height, width)
+    classes = range(len(policy)) if classes is None else classes
+    shape = (ipc, frames, 3, height, width)
+    videos = torch.empty((len(classes), *shape), device=train.device)
     if kind == "noise":
-        return torch.randn(shape, generator=generator(seed, "start")).to(train.device)
+        for c, video in zip(range(classes.stop), noise(len(policy), shape, generator(seed, "start"))):
+            if c in classes:
+                videos[c - classes.start] = video
+        return videos
     if kind != "real":
         raise ValueError(f"unknown start {kind!r}; choose 'noise' or 'real'")
-    videos = torch.empty(shape, device=train.device)
-    for c, (positions, length) in enumerate(zip(train.by_class(), policy.tolist(), strict=True)):
+    members = train.by_class()
+    for video, c in zip(videos, classes, strict=True):
+        length = int(policy[c])
         count = ipc * num_segments(frames, length)
-        chosen = random_clips(positions, count, seed=seed, label=c)
+        chosen = random_clips(members[c], count, seed=seed, label=c)
         shown = (torch.arange(length) * 2 + 1) * frames // (2 * length)  # the middles of L equal parts
         clips = train.batch(chosen)[:, shown.to(train.device)]  # (count, L, 3, H, W)
-        videos[c] = clips.reshape(ipc, frames, 3, height, width)
+        video.copy_(clips.reshape(shape))
     return videos
 
 
@@ -75,13 +96,15 @@ class RandomFeatures:
         train: real clips, on the device to compute on.
         seed: fixes everything random.
         settings: its ``distill_batch_real`` and its common fields.
+        classes: only of these; they see the same networks and clips as among all.
 
     Attributes:
         net: the network of the latest iteration.
     """
 
-    def __init__(self, train: Clips, *, seed: int, settings: Settings):
+    def __init__(self, train: Clips, *, seed: int, settings: Settings, classes: range | None = None):
         self.train, self.seed, self.batch_real = train, seed, settings.distill_batch_real
+        self.classes = range(len(train.classes)) if classes is None else classes
         self.members = [torch.as_tensor(positions) for positions in train.by_class()]
         self.net = C3D(len(train.classes), settings.frames, settings.size, settings.width).to(train.device)
         self.net.requires_grad_(False)
@@ -91,7 +114,10 @@ class RandomFeatures:
         """Mean features (M, D) of ``distill_batch_real`` real clips a class, drawn without replacement."""
         random = generator(self.seed, "iteration", iteration)
         self.net.reset(generator(self.seed, "network", iteration, device=self.train.device))
+        # One stream draws for all classes, and the coins for mirroring after that, so draw for those left out too.
         picks = [own[torch.randperm(len(own), generator=random)[: self.batch_real]] for own in self.members]
+        torch.rand(sum(map(len, picks[: self.classes.start])), generator=random)
+        picks = picks[self.classes.start : self.classes.stop]
         features = [
             self.net.embed(self.train.batch(part, generator=random, flip=self.train.flip))
             for part in torch.cat(picks).split(CHUNK)
@@ -115,23 +141,29 @@ def class_chunks(counts: list[int]) -> list[range]:
 
 
 class Distiller(Loop):
-    """Distribution matching of every class at once, under one policy.
+    """Distribution matching of every class at once, under one policy; on several ranks, of this rank's share of them.
 
     Each iteration draws new network weights and new real clips, and takes one step on all videos.
 
     Args:
         train: real clips, on the device to compute on.
-        policy: int64 (M,), L of each class.
+        policy: int64 (M,), L of each class, those of other ranks included.
         ipc: I, stored videos a class.
         seed: fixes everything random.
         settings: its ``distill_`` fields.
+
+    Attributes:
+        classes: this rank's; without ``david.sharding.group`` all M.
     """
 
     def __init__(self, train: Clips, policy: torch.Tensor, *, ipc: int, seed: int, settings: Settings):
         self.train, self.policy, self.seed, self.settings = train, policy, seed, settings
-        self.real = RandomFeatures(train, seed=seed, settings=settings)
-        start = start_videos(train, policy, ipc=ipc, seed=seed, kind=settings.distill_start)
-        self.counts = (ipc * (start.shape[2] // policy)).tolist()
+        self.classes = sharding.share(len(policy))
+        self.lengths = policy[self.classes.start : self.classes.stop].tolist()
+        self.real = RandomFeatures(train, seed=seed, settings=settings, classes=self.classes)
+        kind = settings.distill_start
+        start = start_videos(train, policy, ipc=ipc, seed=seed, kind=kind, classes=self.classes)
+        self.counts = [ipc * (start.shape[2] // length) for length in self.lengths]
         self.chunks = class_chunks(self.counts)
         # One leaf a chunk, so that no backward pass allocates a gradient for the whole set.
         parts = [start[chunk.start : chunk.stop].clone().requires_grad_() for chunk in self.chunks]
@@ -141,7 +173,7 @@ class Distiller(Loop):
 
     @property
     def videos(self) -> torch.Tensor:
-        """The synthetic videos, float (M, I, F, 3, H, W)."""
+        """The synthetic videos of ``classes``, float (len(classes), I, F, 3, H, W)."""
         return torch.cat([part.detach() for part in self.leaves.values()])
 
     def step(self) -> None:
@@ -150,7 +182,7 @@ class Distiller(Loop):
         (optimizer,) = self.optimizers
         optimizer.zero_grad(set_to_none=True)
         for chunk, part in zip(self.chunks, self.leaves.values(), strict=True):
-            lengths = self.policy[chunk.start : chunk.stop].tolist()
+            lengths = self.lengths[chunk.start : chunk.stop]
             clips = torch.cat([partition(v, length) for v, length in zip(part, lengths, strict=True)])
             means = class_means(self.real.net.embed(clips), self.counts[chunk.start : chunk.stop])
             dm_loss(real[chunk.start : chunk.stop], means).backward()
@@ -159,7 +191,8 @@ class Distiller(Loop):
 
     def identity(self) -> str:
         settings = str(self.settings.subset("distill"))
-        return str(derive(self.seed, self.train.fingerprint, settings, str(self.policy.tolist()), *self.counts))
+        share = [] if sharding.size() == 1 else [str(self.classes)]
+        return str(derive(self.seed, self.train.fingerprint, settings, str(self.policy.tolist()), *self.counts, *share))
 
 
 def pixel_optimizer(leaves: list[torch.Tensor], kind: str, *, lr: float, momentum: float) -> torch.optim.Optimizer:

@@ -1,7 +1,9 @@
 """Teacher-in-the-loop reward, Eq. 1: how close the features of the synthetic clips come to the real ones."""
 
+import numpy as np
 import torch
 
+from david import sharding
 from david.c3d import C3D
 from david.clips import Clips
 from david.matching import CHUNK, class_means
@@ -30,20 +32,27 @@ class TeacherReward:
         if kind not in REWARDS:
             raise ValueError(f"unknown reward {kind!r}; choose one of {', '.join(REWARDS)}")
         self.teacher, self.kind = teacher, kind
-        features = embed_clips(teacher, train)
-        self.real = torch.stack([features[torch.as_tensor(positions)].mean(0) for positions in train.by_class()])
+        self.count = len(train.classes)
+        classes = sharding.share(self.count)
+        train = train.subset(np.isin(train.labels, classes))
+        features, members = embed_clips(teacher, train), train.by_class()
+        self.real = torch.stack([features[torch.as_tensor(members[c])].mean(0) for c in classes])
+        self.length = sharding.gather(self.real.norm(dim=1).cpu(), self.count)
 
     @torch.no_grad()
     def distance(self, videos: torch.Tensor, policy: torch.Tensor) -> torch.Tensor:
-        """d of every class, float (M,), on the CPU.
+        """d of every class, float (M,), on the CPU; on several ranks, each brings those of its share of the classes.
 
         Args:
-            videos: float (M, I, F, 3, H, W), normalised.
+            videos: float (M, I, F, 3, H, W), normalised, or those of this rank's share.
             policy: int64 (M,), L of each class.
         """
+        classes = sharding.share(self.count)
+        policy = policy[classes.start : classes.stop]
         clips = [partition(v, length) for v, length in zip(videos, policy.tolist(), strict=True)]
         features = torch.cat([self.teacher.embed(part) for part in torch.cat(clips).split(CHUNK)])
-        return (class_means(features, [len(c) for c in clips]) - self.real).norm(dim=1).cpu()
+        distance = (class_means(features, [len(c) for c in clips]) - self.real).norm(dim=1)
+        return sharding.gather(distance.cpu(), self.count)
 
     def __call__(self, distance: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
         """The reward of every class, float (M,).
@@ -53,6 +62,6 @@ class TeacherReward:
             start: d of the same videos before the first iteration, (M,); only "gain" uses it.
         """
         if self.kind == "relative":
-            return 1 / (1 + distance / self.real.norm(dim=1).cpu())
+            return 1 / (1 + distance / self.length)
         reward = 1 / (1 + distance)
         return reward - 1 / (1 + start) if self.kind == "gain" else reward
