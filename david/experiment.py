@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from david.distilled import RealSet, StoredSet
 from david.evaluate import evaluate
 from david.files import read_json, write_json
 from david.methods import method as find_method
+from david.parallel import make_records
 from david.presets import Settings
 from david.progress import track
 from david.records import FORMAT, Store, made_on
@@ -41,8 +42,16 @@ class Experiment:
         check_name(dataset)
         self.name, self.settings, self.store = dataset, settings, store
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.wanted = device
         self.at_hand = root is not None or dataset == "motions"
         self.root, self.options = root, options or {}
+
+    def __reduce__(self):
+        """What another process, in another folder or on another machine, makes the same experiment from."""
+        store = Store(*(path and path.absolute() for path in (self.store.folder, self.store.published)))
+        root = self.root and Path(self.root).expanduser().absolute()
+        options = {"root": root, "options": self.options, "device": self.wanted}
+        return partial(Experiment, self.name, self.settings, store, **options), ()
 
     @cached_property
     def dataset(self):
@@ -157,13 +166,22 @@ class Experiment:
         return load_set(record["path"].with_suffix(".safetensors"))
 
     def table(
-        self, methods: list[str], *, ipcs: list[int] = (1,), seeds: list[int] = (0, 1, 2), make=True
+        self,
+        methods: list[str],
+        *,
+        ipcs: list[int] = (1,),
+        seeds: list[int] = (0, 1, 2),
+        make: bool = True,
+        jobs: int | None = None,
+        client=None,
     ) -> list[dict]:
         """The records of every method, IPC and seed; full data once. All names are checked before any work.
 
         Args:
             methods, ipcs, seeds: what to combine.
             make: False leaves out what has no record yet, instead of making it.
+            jobs: make that many records at once, each in a process of its own; -1: one a core.
+            client: make them on the workers of this ``dask.distributed.Client``; see ``david.parallel``.
         """
         todo = {}
         for name in methods:
@@ -175,6 +193,13 @@ class Experiment:
         if not make:
             found = [self._find(name, ipc=ipc, seed=seed) for (name, *_), (ipc, seed) in todo.items()]
             return [record for record in found if record]
+        if (jobs or client) and self.at_hand:
+            missing = [
+                (name, ipc, seed)
+                for (name, *_), (ipc, seed) in todo.items()
+                if not self._find(name, ipc=ipc, seed=seed)
+            ]
+            make_records(self, missing, jobs=jobs, client=client)
         records = []
         for (name, *_), (ipc, seed) in track(todo.items(), desc="table", unit="record"):
             records.append(self.run(name, ipc=ipc, seed=seed))
