@@ -82,8 +82,9 @@ def start_videos(
         count = ipc * num_segments(frames, length)
         chosen = random_clips(members[c], count, seed=seed, label=c)
         shown = (torch.arange(length) * 2 + 1) * frames // (2 * length)  # the middles of L equal parts
-        clips = train.batch(chosen)[:, shown.to(train.device)]  # (count, L, 3, H, W)
-        video.copy_(clips.reshape(shape))
+        segments = video.view(count, length, 3, height, width)
+        for some, part in zip(segments.split(CHUNK), chosen.split(CHUNK), strict=True):
+            some.copy_(train.batch(part)[:, shown.to(train.device)])
     return videos
 
 
@@ -118,11 +119,13 @@ class RandomFeatures:
         picks = [own[torch.randperm(len(own), generator=random)[: self.batch_real]] for own in self.members]
         torch.rand(sum(map(len, picks[: self.classes.start])), generator=random)
         picks = picks[self.classes.start : self.classes.stop]
-        features = [
-            self.net.embed(self.train.batch(part, generator=random, flip=self.train.flip))
-            for part in torch.cat(picks).split(CHUNK)
-        ]
-        return class_means(torch.cat(features), [len(pick) for pick in picks])
+        means = []
+        for chunk in class_chunks([len(pick) for pick in picks]):
+            some = picks[chunk.start : chunk.stop]
+            parts = torch.cat(some).split(CHUNK)
+            features = [self.net.embed(self.train.batch(p, generator=random, flip=self.train.flip)) for p in parts]
+            means.append(class_means(torch.cat(features), [len(pick) for pick in some]))
+        return torch.cat(means)
 
 
 def class_chunks(counts: list[int]) -> list[range]:
@@ -140,10 +143,26 @@ def class_chunks(counts: list[int]) -> list[range]:
     return [*chunks, range(first, len(counts))]
 
 
+def clip_pieces(videos: torch.Tensor, lengths: list[int]) -> Iterator[torch.Tensor]:
+    """The training clips of one of the ``class_chunks``, in order, float (B, F, 3, H, W), at most CHUNK at a time.
+
+    Args:
+        videos: float (len(lengths), I, F, 3, H, W).
+        lengths: L of each class.
+    """
+    if len(lengths) > 1:
+        yield torch.cat([partition(v, length) for v, length in zip(videos, lengths, strict=True)])
+        return
+    at_once = max(1, CHUNK * lengths[0] // videos.shape[2])
+    for some in videos[0].split(at_once):
+        yield partition(some, lengths[0])
+
+
 class Distiller(Loop):
     """Distribution matching of every class at once, under one policy; on several ranks, of this rank's share of them.
 
-    Each iteration draws new network weights and new real clips, and takes one step on all videos.
+    Each iteration draws new network weights and new real clips, and takes one step on all videos. Beside these and
+    their momentum it holds the gradient and the activations of one chunk, however many classes and videos there are.
 
     Args:
         train: real clips, on the device to compute on.
@@ -154,6 +173,7 @@ class Distiller(Loop):
 
     Attributes:
         classes: this rank's; without ``david.sharding.group`` all M.
+        videos: their synthetic videos, float (len(classes), I, F, 3, H, W); every step changes them in place.
     """
 
     def __init__(self, train: Clips, policy: torch.Tensor, *, ipc: int, seed: int, settings: Settings):
@@ -165,29 +185,45 @@ class Distiller(Loop):
         start = start_videos(train, policy, ipc=ipc, seed=seed, kind=kind, classes=self.classes)
         self.counts = [ipc * (start.shape[2] // length) for length in self.lengths]
         self.chunks = class_chunks(self.counts)
-        # One leaf a chunk, so that no backward pass allocates a gradient for the whole set.
-        parts = [start[chunk.start : chunk.stop].clone().requires_grad_() for chunk in self.chunks]
-        self.leaves = {f"videos {i}": part for i, part in enumerate(parts)}
-        s = settings
-        self.optimizers = [pixel_optimizer(parts, s.distill_optimizer, lr=s.distill_lr, momentum=s.distill_momentum)]
-
-    @property
-    def videos(self) -> torch.Tensor:
-        """The synthetic videos of ``classes``, float (len(classes), I, F, 3, H, W)."""
-        return torch.cat([part.detach() for part in self.leaves.values()])
+        # One leaf and one optimiser a chunk: no gradient outlives its chunk's step. The leaves are views of `videos`.
+        parts = [start[chunk.start : chunk.stop].requires_grad_() for chunk in self.chunks]
+        self.videos, self.leaves = start, {f"videos {i}": part for i, part in enumerate(parts)}
+        kind, lr, momentum = settings.distill_optimizer, settings.distill_lr, settings.distill_momentum
+        self.optimizers = [pixel_optimizer([part], kind, lr=lr, momentum=momentum) for part in parts]
 
     def step(self) -> None:
         """One iteration: new weights, new real clips, one optimiser step on every video."""
         real = self.real.draw(self.iteration)
-        (optimizer,) = self.optimizers
-        optimizer.zero_grad(set_to_none=True)
-        for chunk, part in zip(self.chunks, self.leaves.values(), strict=True):
-            lengths = self.lengths[chunk.start : chunk.stop]
-            clips = torch.cat([partition(v, length) for v, length in zip(part, lengths, strict=True)])
-            means = class_means(self.real.net.embed(clips), self.counts[chunk.start : chunk.stop])
-            dm_loss(real[chunk.start : chunk.stop], means).backward()
-        optimizer.step()
+        for chunk, part, optimizer in zip(self.chunks, self.leaves.values(), self.optimizers, strict=True):
+            part.grad = None
+            self.backward(chunk, part, real[chunk.start : chunk.stop])
+            optimizer.step()
+            part.grad = None
         self.iteration += 1
+
+    def backward(self, chunk: range, videos: torch.Tensor, real: torch.Tensor) -> None:
+        """Add the gradient of the loss of a chunk to that of its ``videos``, at most CHUNK clips at a time.
+
+        Args:
+            chunk: consecutive classes, numbered within ``classes``.
+            videos: float (len(chunk), I, F, 3, H, W).
+            real: mean features of real clips, float (len(chunk), D).
+        """
+        net, lengths = self.real.net, self.lengths[chunk.start : chunk.stop]
+        counts = self.counts[chunk.start : chunk.stop]
+        if len(chunk) > 1 or counts[0] <= CHUNK:
+            (clips,) = clip_pieces(videos, lengths)
+            dm_loss(real, class_means(net.embed(clips), counts)).backward()
+            return
+        # One graph of so many clips would grow with the IPC. Here the features are computed without a graph, for the
+        # slope of the loss at each of them, and then once more, piece by piece, to go on from there to the pixels.
+        with torch.no_grad():
+            features = torch.cat([net.embed(clips) for clips in clip_pieces(videos, lengths)])
+        dm_loss(real, class_means(features.requires_grad_(), counts)).backward()
+        done = 0
+        for clips in clip_pieces(videos, lengths):
+            net.embed(clips).backward(features.grad[done : done + len(clips)])
+            done += len(clips)
 
     def identity(self) -> str:
         settings = str(self.settings.subset("distill"))

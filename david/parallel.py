@@ -8,8 +8,10 @@ another worker by Dask; it continues where the lost one was if both see the stor
 import os
 import secrets
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 
 import joblib
@@ -17,6 +19,9 @@ import torch
 
 from david.files import lock_one, make_folder, write_bytes
 from david.progress import track
+
+# Dropout draws from a random state that all threads of a process share (a Dask worker may be such a thread).
+ALONE = threading.Lock()
 
 
 def make_records(experiment, runs: list[tuple[str, int, int]], *, jobs: int | None = None, client=None) -> None:
@@ -84,7 +89,8 @@ def make_record(experiment, method: str, ipc: int, seed: int, here: str) -> tupl
     """
     os.environ["DAVID_PROGRESS"] = "0"
     torch.set_num_threads(1)
-    with own_device(experiment.device) as experiment.device:
+    experiment = copy(experiment)  # which is to compute elsewhere than the original
+    with ALONE, own_device(experiment.device) as experiment.device:
         record = experiment.run(method, ipc=ipc, seed=seed)
     distilled = record["path"].with_suffix(".safetensors")
     return record, None if Path(here).exists() or not distilled.exists() else distilled.read_bytes()

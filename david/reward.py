@@ -1,13 +1,11 @@
 """Teacher-in-the-loop reward, Eq. 1: how close the features of the synthetic clips come to the real ones."""
 
-import numpy as np
 import torch
 
 from david import sharding
 from david.c3d import C3D
 from david.clips import Clips
-from david.matching import CHUNK, class_means
-from david.temporal import partition
+from david.matching import class_chunks, class_means, clip_pieces
 from david.training import embed_clips
 
 REWARDS = ("paper", "relative", "gain")
@@ -34,9 +32,8 @@ class TeacherReward:
         self.teacher, self.kind = teacher, kind
         self.count = len(train.classes)
         classes = sharding.share(self.count)
-        train = train.subset(np.isin(train.labels, classes))
-        features, members = embed_clips(teacher, train), train.by_class()
-        self.real = torch.stack([features[torch.as_tensor(members[c])].mean(0) for c in classes])
+        own = train.by_class()[classes.start : classes.stop]
+        self.real = torch.stack([embed_clips(teacher, train.subset(positions)).mean(0) for positions in own])
         self.length = sharding.gather(self.real.norm(dim=1).cpu(), self.count)
 
     @torch.no_grad()
@@ -48,10 +45,14 @@ class TeacherReward:
             policy: int64 (M,), L of each class.
         """
         classes = sharding.share(self.count)
-        policy = policy[classes.start : classes.stop]
-        clips = [partition(v, length) for v, length in zip(videos, policy.tolist(), strict=True)]
-        features = torch.cat([self.teacher.embed(part) for part in torch.cat(clips).split(CHUNK)])
-        distance = (class_means(features, [len(c) for c in clips]) - self.real).norm(dim=1)
+        lengths = policy[classes.start : classes.stop].tolist()
+        counts = [videos.shape[1] * (videos.shape[2] // length) for length in lengths]
+        means = []
+        for chunk in class_chunks(counts):
+            pieces = clip_pieces(videos[chunk.start : chunk.stop], lengths[chunk.start : chunk.stop])
+            features = torch.cat([self.teacher.embed(clips) for clips in pieces])
+            means.append(class_means(features, counts[chunk.start : chunk.stop]))
+        distance = (torch.cat(means) - self.real).norm(dim=1)
         return sharding.gather(distance.cpu(), self.count)
 
     def __call__(self, distance: torch.Tensor, start: torch.Tensor) -> torch.Tensor:

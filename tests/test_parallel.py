@@ -14,7 +14,7 @@ from dask.distributed import Client, LocalCluster
 from joblib.externals.loky import get_reusable_executor
 from test_experiment import lasting
 
-from david import Experiment, Store, parallel, preset
+from david import Experiment, Store, parallel, preset, run
 from david.files import read_json
 from david.training import load_teacher, train_on
 
@@ -74,6 +74,7 @@ def test_a_lost_workers_run_is_continued_by_another(alone, root, tmp_path):
         """End the worker that searches, once its journal holds an episode."""
         pids, busy = client.run(os.getpid), []
         while not busy:
+            time.sleep(0.01)
             busy = [worker for worker, keys in client.processing().items() if any("david" in key for key in keys)]
         while not (journals := list((tmp_path / "work").glob("*/search.json"))):
             time.sleep(0.002)
@@ -97,6 +98,18 @@ def test_a_worker_of_several_threads_is_refused(root, tmp_path):
         with pytest.raises(ValueError, match="2 threads, but makes one record at a time: threads_per_worker=1"):
             elsewhere(tmp_path, root).table(["random"], seeds=[0], client=client)
     assert not list(tmp_path.glob("*.json"))
+
+
+def test_the_cluster_of_a_command(root, tmp_path, capsys):
+    """Two workers that are threads of this process, which has one global random state: they take turns."""
+    changes = [f"{name}={value}" for name, value in CHANGES.items()]
+    with cluster(threads_per_worker=1, processes=False) as client:
+        arguments = ["--dataset", "ucf101", "--root", str(root), "--device", "cpu", "--preset", "smoke"]
+        arguments += ["--set", *changes, "--method", "random", "random:1", "--seed", "0", "1"]
+        run.main([*arguments, "--runs", str(tmp_path / "there"), "--dask", client.scheduler.address])
+    assert capsys.readouterr().out.count("top-1") == 4
+    run.main([*arguments, "--runs", str(tmp_path / "here")])
+    assert lasting(tmp_path / "there") == lasting(tmp_path / "here")
 
 
 def test_what_a_machine_without_the_store_made_is_sent(alone, root, tmp_path, monkeypatch):

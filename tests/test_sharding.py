@@ -1,6 +1,5 @@
 """Ranks share the classes out, and what a class becomes does not depend on who else is in its share."""
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -152,9 +151,3 @@ def test_every_rank_has_a_checkpoint_of_its_own(train, ranks, monkeypatch, tmp_p
     steps.clear()
     ranks(lambda: videos(2), 3)  # other shares: from the beginning
     assert [iteration for _, iteration in steps] == [0, 1] * 3
-
-
-def test_labels_of_a_share(train):
-    """A subset of all clips is the clips themselves, in their order: nothing changes for one rank."""
-    whole = train.subset(np.isin(train.labels, range(5)))
-    assert (whole.rows == train.rows).all() and (whole.labels == train.labels).all()
