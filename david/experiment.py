@@ -199,7 +199,8 @@ class Experiment:
                 for (name, *_), (ipc, seed) in todo.items()
                 if not self._find(name, ipc=ipc, seed=seed)
             ]
-            make_records(self, missing, jobs=jobs, client=client)
+            if missing:
+                make_records(self, missing, jobs=jobs, client=client)
         records = []
         for (name, *_), (ipc, seed) in track(todo.items(), desc="table", unit="record"):
             records.append(self.run(name, ipc=ipc, seed=seed))

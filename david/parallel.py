@@ -10,7 +10,7 @@ import secrets
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from copy import copy
 from pathlib import Path
 
@@ -44,12 +44,13 @@ def make_records(experiment, runs: list[tuple[str, int, int]], *, jobs: int | No
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".here-") as here:
         arguments = [(experiment, *run, here.name) for run in runs]
         done = _on_cluster(client, arguments) if client else _on_this_machine(jobs, arguments)
-        for record, distilled in track(done, total=len(runs), desc="records", unit="record"):
-            path = experiment.store.path(record)
-            if distilled is not None:
-                write_bytes(path.with_suffix(".safetensors"), distilled)
-            if not path.exists():
-                experiment.store.add({k: v for k, v in record.items() if k not in ("path", "published")})
+        with closing(done):  # after Ctrl-C a notebook keeps this frame for its traceback, and would keep the runs too
+            for record, distilled in track(done, total=len(runs), desc="records", unit="record"):
+                path = experiment.store.path(record)
+                if distilled is not None:
+                    write_bytes(path.with_suffix(".safetensors"), distilled)
+                if not path.exists():
+                    experiment.store.add({k: v for k, v in record.items() if k not in ("path", "published")})
 
 
 def _on_this_machine(jobs: int, arguments: list[tuple]) -> Iterator[tuple[dict, bytes | None]]:

@@ -25,7 +25,7 @@ def group(device: torch.device | str | None = None) -> Iterator[torch.device | s
     Communication is NCCL's for tensors on GPUs and gloo's for all else. Progress bars are the first rank's alone.
 
     Args:
-        device: where to compute; by default the GPU of this rank's number on its machine, if there are GPUs.
+        device: "cuda" is the GPU of this rank's number on its machine; by default that, if there are GPUs.
 
     Yields:
         the device.
@@ -33,16 +33,17 @@ def group(device: torch.device | str | None = None) -> Iterator[torch.device | s
     Raises:
         ValueError: more ranks on this machine than GPUs.
     """
-    if not dist.is_torchelastic_launched():
+    if not (dist.is_available() and dist.is_torchelastic_launched()):
         yield device
         return
-    if device is None and torch.cuda.is_available():
+    backend, device = "gloo", torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device.type == "cuda":
         number, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if number >= gpus:
             raise ValueError(f"rank {number} of this machine finds {gpus} GPUs; use torchrun --nproc-per-node={gpus}")
-        device = torch.device("cuda", number)
+        backend, device = "cpu:gloo,cuda:nccl", torch.device("cuda", number)
         torch.cuda.set_device(device)
-    dist.init_process_group(timeout=PATIENCE)
+    dist.init_process_group(backend, timeout=PATIENCE)
     if rank():
         os.environ["DAVID_PROGRESS"] = "0"
     yield device

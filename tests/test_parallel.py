@@ -116,7 +116,7 @@ def test_what_a_machine_without_the_store_made_is_sent(alone, root, tmp_path, mo
     there, here = elsewhere(tmp_path / "there", root), elsewhere(tmp_path / "here", root)
 
     def far_away(jobs, arguments):
-        return [parallel.make_record(there, *run, str(tmp_path / "not here")) for _, *run, _ in arguments]
+        yield from (parallel.make_record(there, *run, str(tmp_path / "not here")) for _, *run, _ in arguments)
 
     monkeypatch.setattr(parallel, "_on_this_machine", far_away)
     monkeypatch.setattr(here, "run", lambda name, *, ipc, seed: here._find(name, ipc=ipc, seed=seed))

@@ -49,6 +49,26 @@ def test_one_rank_has_all_classes_and_nobody_to_talk_to():
         assert sharding.spread(3, lambda k: 10 * k) == [0, 10, 20] and sharding.first(lambda: "mine") == "mine"
 
 
+def test_every_rank_has_a_gpu(monkeypatch):
+    """As far as it can be seen without one: which GPU a rank takes, and what it talks through."""
+    joined, chosen = [], []
+    monkeypatch.setattr(torch.distributed, "is_torchelastic_launched", lambda: True)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, timeout: joined.append(backend))
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: joined.append("left"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    for wanted, given in [(None, "cuda:1"), ("cuda", "cuda:1"), ("cpu", "cpu")]:
+        with sharding.group(wanted) as device:
+            assert device == torch.device(given)
+    assert joined == ["cpu:gloo,cuda:nccl", "left"] * 2 + ["gloo", "left"] and chosen == [torch.device("cuda:1")] * 2
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ValueError, match="rank 2 of this machine finds 2 GPUs; use torchrun --nproc-per-node=2"):
+        with sharding.group():
+            pytest.fail("there is no third GPU")
+
+
 @given(st.integers(1, 40), st.integers(1, 40))
 def test_shares_are_consecutive_and_even(size, more):
     count = size + more - 1
