@@ -2,11 +2,12 @@
 
 import shutil
 import time
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
 
+from david import sharding
 from david.clips import Clips, open_clips
 from david.costs import peak_bytes, reset_peak, shared_seconds
 from david.datasets import base, check_name, load
@@ -15,6 +16,7 @@ from david.evaluate import evaluate
 from david.files import read_json, write_json
 from david.methods import REAL
 from david.methods import method as find_method
+from david.parallel import make_records
 from david.presets import Settings
 from david.progress import track
 from david.records import FORMAT, Store, made_on
@@ -41,8 +43,16 @@ class Experiment:
         check_name(dataset)
         self.name, self.settings, self.store = dataset, settings, store
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.wanted = device
         self.at_hand = root is not None or base(dataset) == "motions"
         self.root, self.options = root, options or {}
+
+    def __reduce__(self):
+        """What another process, in another folder or on another machine, makes the same experiment from."""
+        store = Store(*(path and path.absolute() for path in (self.store.folder, self.store.published)))
+        root = self.root and Path(self.root).expanduser().absolute()
+        options = {"root": root, "options": self.options, "device": self.wanted}
+        return partial(Experiment, self.name, self.settings, store, **options), ()
 
     @cached_property
     def dataset(self):
@@ -86,7 +96,7 @@ class Experiment:
         Raises:
             ValueError: unknown method; or no such record, and no data to make it from.
         """
-        if record := self._find(method, ipc=ipc, seed=seed):
+        if record := sharding.first(lambda: self._find(method, ipc=ipc, seed=seed)):
             return record
         identity = self.identity(method, ipc=ipc, seed=seed)
         if not self.at_hand:
@@ -97,7 +107,8 @@ class Experiment:
         work = self.store.work(identity)
         reset_peak(self.device)
         distilled, distilling = self._distill(identity, work)
-        students = [self._student(identity, distilled, k, work) for k in range(self.settings.student_repeats)]
+        repeats = self.settings.student_repeats
+        students = sharding.spread(repeats, lambda k: self._student(identity, distilled, k, work))
         record = {
             **identity,
             "students": [result for result, _ in students],
@@ -107,15 +118,18 @@ class Experiment:
             "stored_bytes": distilled.stored_bytes,
             "search": distilled.info.get("search"),
             "seconds": {"distill": distilling, "evaluate": sum(seconds for _, seconds in students)},
-            "peak_bytes": peak_bytes(self.device),
+            "peak_bytes": max(sharding.spread(sharding.size(), lambda _: peak_bytes(self.device))),
             "made": made_on(self.device),
         }
-        path = self.store.add(record)
-        shutil.rmtree(work, ignore_errors=True)
-        return {**record, "path": path, "published": False}
+        return sharding.first(lambda: self._keep(record, work))
 
     def _find(self, method: str, *, ipc: int, seed: int) -> dict | None:
         return self.store.find(**self.identity(method, ipc=ipc, seed=seed))
+
+    def _keep(self, record: dict, work: Path) -> dict:
+        path = self.store.add(record)
+        shutil.rmtree(work, ignore_errors=True)
+        return {**record, "path": path, "published": False}
 
     def _distill(self, identity: dict, work: Path) -> tuple[StoredSet | RealSet, float]:
         """The set of a run and the seconds it took, read back if an interrupted run had got that far.
@@ -123,16 +137,20 @@ class Experiment:
         Time spent on teachers, experts and whatever else other runs share does not count.
         """
         path, timing = self.store.path(identity).with_suffix(".safetensors"), work / "distill.json"
-        if path.exists() and timing.exists():
+        if sharding.first(lambda: path.exists() and timing.exists()):
             return load_set(path, self.device), read_json(timing)
-        train, run = self.train, find_method(identity["method"]).distill
-        before, started = shared_seconds(), time.perf_counter()
-        distilled = run(train, ipc=identity["ipc"], seed=identity["seed"], settings=self.settings, work=work)
-        seconds = time.perf_counter() - started - (shared_seconds() - before)
-        if isinstance(distilled, StoredSet):
-            distilled.save(path)
-            write_json(timing, seconds)
-        return distilled, seconds
+        found, distilled, seconds = find_method(identity["method"]), None, None
+        if found.sharded or sharding.rank() == 0:
+            train, before, started = self.train, shared_seconds(), time.perf_counter()
+            distilled = found.distill(
+                train, ipc=identity["ipc"], seed=identity["seed"], settings=self.settings, work=work
+            )
+            seconds = time.perf_counter() - started - (shared_seconds() - before)
+            if isinstance(distilled, StoredSet) and sharding.rank() == 0:
+                distilled.save(path)
+                write_json(timing, seconds)
+        seconds = sharding.first(lambda: seconds)
+        return load_set(path, self.device) if distilled is None else distilled, seconds
 
     def _student(self, identity: dict, distilled, k: int, work: Path) -> tuple[dict, float]:
         """Accuracies of student k and the seconds it took, likewise."""
@@ -151,8 +169,8 @@ class Experiment:
             ValueError: a record of full data, which has no set.
             FileNotFoundError: no such file; published records are JSON alone.
         """
-        if record["method"] == "full":
-            raise ValueError("full data has no distilled set; ask for that of another method")
+        if record["method"] in REAL:
+            raise ValueError("real data has no distilled set; ask for that of another method")
         path = record["path"].with_suffix(".safetensors")
         if not path.exists():
             remedy = "work without published records" if record["published"] else f"delete {record['path']}"
@@ -160,13 +178,22 @@ class Experiment:
         return load_set(path)
 
     def table(
-        self, methods: list[str], *, ipcs: list[int] = (1,), seeds: list[int] = (0, 1, 2), make=True
+        self,
+        methods: list[str],
+        *,
+        ipcs: list[int] = (1,),
+        seeds: list[int] = (0, 1, 2),
+        make: bool = True,
+        jobs: int | None = None,
+        client=None,
     ) -> list[dict]:
         """The records of every method, IPC and seed; real data once. All names are checked before any work.
 
         Args:
             methods, ipcs, seeds: what to combine.
             make: False leaves out what has no record yet, instead of making it.
+            jobs: make that many records at once, each in a process of its own; -1: one a core.
+            client: make them on the workers of this ``dask.distributed.Client``; see ``david.parallel``.
         """
         todo = {}
         for name in methods:
@@ -178,6 +205,14 @@ class Experiment:
         if not make:
             found = [self._find(name, ipc=ipc, seed=seed) for (name, *_), (ipc, seed) in todo.items()]
             return [record for record in found if record]
+        if (jobs or client) and self.at_hand:
+            missing = [
+                (name, ipc, seed)
+                for (name, *_), (ipc, seed) in todo.items()
+                if not self._find(name, ipc=ipc, seed=seed)
+            ]
+            if missing:
+                make_records(self, missing, jobs=jobs, client=client)
         records = []
         for (name, *_), (ipc, seed) in track(todo.items(), desc="table", unit="record"):
             records.append(self.run(name, ipc=ipc, seed=seed))

@@ -10,8 +10,10 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,7 +68,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`: flushed and renamed to `path` on success, removed on failure."""
     path = Path(path)
     make_folder(path.parent)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Process numbers are unique on one machine only, and several may share the folder.
+    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         part.touch()
         mode = part.stat().st_mode  # the user's umask; libraries that make the file anew may leave it private
@@ -98,14 +101,31 @@ def read_json(path: str | Path):
         raise ValueError(f"{path} is not valid JSON ({error}): delete it and run again") from error
 
 
+def try_lock(file) -> bool:
+    """Whether the open lock file could be locked at once. However its holder ends, the kernel then lets go of it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def locked(path: str | Path) -> Iterator[None]:
-    """Hold the lock file `path`; others wait. However its holder ends, the kernel then lets go of it."""
+    """Hold the lock file `path`; others wait."""
     make_folder(Path(path).parent)
     with open(path, "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(file):
             print(f"another process is building {Path(path).with_suffix('')}: waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@contextlib.contextmanager
+def lock_one(paths: list[Path]) -> Iterator[int]:
+    """Hold the first of these lock files that nobody else holds, and give its number; wait while all are held."""
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(open(path, "a")) for path in paths]
+        while (free := next((number for number, file in enumerate(files) if try_lock(file)), None)) is None:
+            time.sleep(0.5)
+        yield free

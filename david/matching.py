@@ -1,7 +1,11 @@
 """Distribution matching on video: the distillation loss L_DD of DAViD (section 3.4) and the loop around it."""
 
+import math
+from collections.abc import Iterator
+
 import torch
 
+from david import sharding
 from david.c3d import C3D
 from david.clips import Clips
 from david.loop import Loop
@@ -38,7 +42,17 @@ def random_clips(positions, count: int, *, seed: int, label: int) -> torch.Tenso
     return torch.as_tensor(positions)[order.repeat(-(-count // len(order)))[:count]]
 
 
-def start_videos(train: Clips, policy: torch.Tensor, *, ipc: int, seed: int, kind: str) -> torch.Tensor:
+def noise(count: int, shape: tuple[int, ...], random: torch.Generator) -> Iterator[torch.Tensor]:
+    """The ``count`` rows of ``torch.randn(count, *shape, generator=random)``, without ever holding all of them."""
+    # torch makes normal numbers in blocks of 16, so that pieces of whole blocks are the same numbers.
+    step = 16 // math.gcd(16, math.prod(shape))
+    for first in range(0, count, step):
+        yield from torch.randn(min(step, count - first), *shape, generator=random)
+
+
+def start_videos(
+    train: Clips, policy: torch.Tensor, *, ipc: int, seed: int, kind: str, classes: range | None = None
+) -> torch.Tensor:
     """The synthetic videos before the first step, float32 (M, I, F, 3, H, W), normalised, on ``train``'s device.
 
     Args:
@@ -49,20 +63,28 @@ def start_videos(train: Clips, policy: torch.Tensor, *, ipc: int, seed: int, kin
         kind: "noise" is N(0, 1), as the paper has it. "real" starts each segment as L evenly spaced frames of a real
             clip of its own, so a partitioned video begins as a collage of F / L clips. Clips repeat only
             when a class has fewer than IPC * F / L.
+        classes: return only the videos of these; they are the same as among those of all.
     """
     _, frames, height, width, _ = train.videos.shape
-    shape = (len(policy), ipc, frames, 3, height, width)
+    classes = range(len(policy)) if classes is None else classes
+    shape = (ipc, frames, 3, height, width)
+    videos = torch.empty((len(classes), *shape), device=train.device)
     if kind == "noise":
-        return torch.randn(shape, generator=generator(seed, "start")).to(train.device)
+        for c, video in zip(range(classes.stop), noise(len(policy), shape, generator(seed, "start"))):
+            if c in classes:
+                videos[c - classes.start] = video
+        return videos
     if kind != "real":
         raise ValueError(f"unknown start {kind!r}; choose 'noise' or 'real'")
-    videos = torch.empty(shape, device=train.device)
-    for c, (positions, length) in enumerate(zip(train.by_class(), policy.tolist(), strict=True)):
+    members = train.by_class()
+    for video, c in zip(videos, classes, strict=True):
+        length = int(policy[c])
         count = ipc * num_segments(frames, length)
-        chosen = random_clips(positions, count, seed=seed, label=c)
+        chosen = random_clips(members[c], count, seed=seed, label=c)
         shown = (torch.arange(length) * 2 + 1) * frames // (2 * length)  # the middles of L equal parts
-        clips = train.batch(chosen)[:, shown.to(train.device)]  # (count, L, 3, H, W)
-        videos[c] = clips.reshape(ipc, frames, 3, height, width)
+        segments = video.view(count, length, 3, height, width)
+        for some, part in zip(segments.split(CHUNK), chosen.split(CHUNK), strict=True):
+            some.copy_(train.batch(part)[:, shown.to(train.device)])
     return videos
 
 
@@ -75,13 +97,15 @@ class RandomFeatures:
         train: real clips, on the device to compute on.
         seed: fixes everything random.
         settings: its ``distill_batch_real`` and its common fields.
+        classes: only of these; they see the same networks and clips as among all.
 
     Attributes:
         net: the network of the latest iteration.
     """
 
-    def __init__(self, train: Clips, *, seed: int, settings: Settings):
+    def __init__(self, train: Clips, *, seed: int, settings: Settings, classes: range | None = None):
         self.train, self.seed, self.batch_real = train, seed, settings.distill_batch_real
+        self.classes = range(len(train.classes)) if classes is None else classes
         self.members = [torch.as_tensor(positions) for positions in train.by_class()]
         self.net = C3D(len(train.classes), settings.frames, settings.size, settings.width).to(train.device)
         self.net.requires_grad_(False)
@@ -91,12 +115,17 @@ class RandomFeatures:
         """Mean features (M, D) of ``distill_batch_real`` real clips a class, drawn without replacement."""
         random = generator(self.seed, "iteration", iteration)
         self.net.reset(generator(self.seed, "network", iteration, device=self.train.device))
+        # One stream draws for all classes, and the coins for mirroring after that, so draw for those left out too.
         picks = [own[torch.randperm(len(own), generator=random)[: self.batch_real]] for own in self.members]
-        features = [
-            self.net.embed(self.train.batch(part, generator=random, flip=self.train.flip))
-            for part in torch.cat(picks).split(CHUNK)
-        ]
-        return class_means(torch.cat(features), [len(pick) for pick in picks])
+        torch.rand(sum(map(len, picks[: self.classes.start])), generator=random)
+        picks = picks[self.classes.start : self.classes.stop]
+        means = []
+        for chunk in class_chunks([len(pick) for pick in picks]):
+            some = picks[chunk.start : chunk.stop]
+            parts = torch.cat(some).split(CHUNK)
+            features = [self.net.embed(self.train.batch(p, generator=random, flip=self.train.flip)) for p in parts]
+            means.append(class_means(torch.cat(features), [len(pick) for pick in some]))
+        return torch.cat(means)
 
 
 def class_chunks(counts: list[int]) -> list[range]:
@@ -114,52 +143,92 @@ def class_chunks(counts: list[int]) -> list[range]:
     return [*chunks, range(first, len(counts))]
 
 
-class Distiller(Loop):
-    """Distribution matching of every class at once, under one policy.
+def clip_pieces(videos: torch.Tensor, lengths: list[int]) -> Iterator[torch.Tensor]:
+    """The training clips of one of the ``class_chunks``, in order, float (B, F, 3, H, W), at most CHUNK at a time.
 
-    Each iteration draws new network weights and new real clips, and takes one step on all videos.
+    Args:
+        videos: float (len(lengths), I, F, 3, H, W).
+        lengths: L of each class.
+    """
+    if len(lengths) > 1:
+        yield torch.cat([partition(v, length) for v, length in zip(videos, lengths, strict=True)])
+        return
+    at_once = max(1, CHUNK * lengths[0] // videos.shape[2])
+    for some in videos[0].split(at_once):
+        yield partition(some, lengths[0])
+
+
+class Distiller(Loop):
+    """Distribution matching of every class at once, under one policy; on several ranks, of this rank's share of them.
+
+    Each iteration draws new network weights and new real clips, and takes one step on all videos. Beside these and
+    their momentum it holds the gradient and the activations of one chunk, however many classes and videos there are.
 
     Args:
         train: real clips, on the device to compute on.
-        policy: int64 (M,), L of each class.
+        policy: int64 (M,), L of each class, those of other ranks included.
         ipc: I, stored videos a class.
         seed: fixes everything random.
         settings: its ``distill_`` fields.
+
+    Attributes:
+        classes: this rank's; without ``david.sharding.group`` all M.
+        videos: their synthetic videos, float (len(classes), I, F, 3, H, W); every step changes them in place.
     """
 
     def __init__(self, train: Clips, policy: torch.Tensor, *, ipc: int, seed: int, settings: Settings):
         self.train, self.policy, self.seed, self.settings = train, policy, seed, settings
-        self.real = RandomFeatures(train, seed=seed, settings=settings)
-        start = start_videos(train, policy, ipc=ipc, seed=seed, kind=settings.distill_start)
-        self.counts = (ipc * (start.shape[2] // policy)).tolist()
+        self.classes = sharding.share(len(policy))
+        self.lengths = policy[self.classes.start : self.classes.stop].tolist()
+        self.real = RandomFeatures(train, seed=seed, settings=settings, classes=self.classes)
+        kind = settings.distill_start
+        start = start_videos(train, policy, ipc=ipc, seed=seed, kind=kind, classes=self.classes)
+        self.counts = [ipc * (start.shape[2] // length) for length in self.lengths]
         self.chunks = class_chunks(self.counts)
-        # One leaf a chunk, so that no backward pass allocates a gradient for the whole set.
-        parts = [start[chunk.start : chunk.stop].clone().requires_grad_() for chunk in self.chunks]
-        self.leaves = {f"videos {i}": part for i, part in enumerate(parts)}
-        s = settings
-        self.optimizers = [pixel_optimizer(parts, s.distill_optimizer, lr=s.distill_lr, momentum=s.distill_momentum)]
-
-    @property
-    def videos(self) -> torch.Tensor:
-        """The synthetic videos, float (M, I, F, 3, H, W)."""
-        return torch.cat([part.detach() for part in self.leaves.values()])
+        # One leaf and one optimiser a chunk: no gradient outlives its chunk's step. The leaves are views of `videos`.
+        parts = [start[chunk.start : chunk.stop].requires_grad_() for chunk in self.chunks]
+        self.videos, self.leaves = start, {f"videos {i}": part for i, part in enumerate(parts)}
+        kind, lr, momentum = settings.distill_optimizer, settings.distill_lr, settings.distill_momentum
+        self.optimizers = [pixel_optimizer([part], kind, lr=lr, momentum=momentum) for part in parts]
 
     def step(self) -> None:
         """One iteration: new weights, new real clips, one optimiser step on every video."""
         real = self.real.draw(self.iteration)
-        (optimizer,) = self.optimizers
-        optimizer.zero_grad(set_to_none=True)
-        for chunk, part in zip(self.chunks, self.leaves.values(), strict=True):
-            lengths = self.policy[chunk.start : chunk.stop].tolist()
-            clips = torch.cat([partition(v, length) for v, length in zip(part, lengths, strict=True)])
-            means = class_means(self.real.net.embed(clips), self.counts[chunk.start : chunk.stop])
-            dm_loss(real[chunk.start : chunk.stop], means).backward()
-        optimizer.step()
+        for chunk, part, optimizer in zip(self.chunks, self.leaves.values(), self.optimizers, strict=True):
+            part.grad = None
+            self.backward(chunk, part, real[chunk.start : chunk.stop])
+            optimizer.step()
+            part.grad = None
         self.iteration += 1
+
+    def backward(self, chunk: range, videos: torch.Tensor, real: torch.Tensor) -> None:
+        """Add the gradient of the loss of a chunk to that of its ``videos``, at most CHUNK clips at a time.
+
+        Args:
+            chunk: consecutive classes, numbered within ``classes``.
+            videos: float (len(chunk), I, F, 3, H, W).
+            real: mean features of real clips, float (len(chunk), D).
+        """
+        net, lengths = self.real.net, self.lengths[chunk.start : chunk.stop]
+        counts = self.counts[chunk.start : chunk.stop]
+        if len(chunk) > 1 or counts[0] <= CHUNK:
+            (clips,) = clip_pieces(videos, lengths)
+            dm_loss(real, class_means(net.embed(clips), counts)).backward()
+            return
+        # One graph of so many clips would grow with the IPC. Here the features are computed without a graph, for the
+        # slope of the loss at each of them, and then once more, piece by piece, to go on from there to the pixels.
+        with torch.no_grad():
+            features = torch.cat([net.embed(clips) for clips in clip_pieces(videos, lengths)])
+        dm_loss(real, class_means(features.requires_grad_(), counts)).backward()
+        done = 0
+        for clips in clip_pieces(videos, lengths):
+            net.embed(clips).backward(features.grad[done : done + len(clips)])
+            done += len(clips)
 
     def identity(self) -> str:
         settings = str(self.settings.subset("distill"))
-        return str(derive(self.seed, self.train.fingerprint, settings, str(self.policy.tolist()), *self.counts))
+        share = [] if sharding.size() == 1 else [str(self.classes)]
+        return str(derive(self.seed, self.train.fingerprint, settings, str(self.policy.tolist()), *self.counts, *share))
 
 
 def pixel_optimizer(leaves: list[torch.Tensor], kind: str, *, lr: float, momentum: float) -> torch.optim.Optimizer:

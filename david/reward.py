@@ -2,10 +2,10 @@
 
 import torch
 
+from david import sharding
 from david.c3d import C3D
 from david.clips import Clips
-from david.matching import CHUNK, class_means
-from david.temporal import partition
+from david.matching import class_chunks, class_means, clip_pieces
 from david.training import embed_clips
 
 REWARDS = ("paper", "relative", "gain")
@@ -30,20 +30,30 @@ class TeacherReward:
         if kind not in REWARDS:
             raise ValueError(f"unknown reward {kind!r}; choose one of {', '.join(REWARDS)}")
         self.teacher, self.kind = teacher, kind
-        features = embed_clips(teacher, train)
-        self.real = torch.stack([features[torch.as_tensor(positions)].mean(0) for positions in train.by_class()])
+        self.count = len(train.classes)
+        classes = sharding.share(self.count)
+        own = train.by_class()[classes.start : classes.stop]
+        self.real = torch.stack([embed_clips(teacher, train.subset(positions)).mean(0) for positions in own])
+        self.length = sharding.gather(self.real.norm(dim=1).cpu(), self.count)
 
     @torch.no_grad()
     def distance(self, videos: torch.Tensor, policy: torch.Tensor) -> torch.Tensor:
-        """d of every class, float (M,), on the CPU.
+        """d of every class, float (M,), on the CPU; on several ranks, each brings those of its share of the classes.
 
         Args:
-            videos: float (M, I, F, 3, H, W), normalised.
+            videos: float (M, I, F, 3, H, W), normalised, or those of this rank's share.
             policy: int64 (M,), L of each class.
         """
-        clips = [partition(v, length) for v, length in zip(videos, policy.tolist(), strict=True)]
-        features = torch.cat([self.teacher.embed(part) for part in torch.cat(clips).split(CHUNK)])
-        return (class_means(features, [len(c) for c in clips]) - self.real).norm(dim=1).cpu()
+        classes = sharding.share(self.count)
+        lengths = policy[classes.start : classes.stop].tolist()
+        counts = [videos.shape[1] * (videos.shape[2] // length) for length in lengths]
+        means = []
+        for chunk in class_chunks(counts):
+            pieces = clip_pieces(videos[chunk.start : chunk.stop], lengths[chunk.start : chunk.stop])
+            features = torch.cat([self.teacher.embed(clips) for clips in pieces])
+            means.append(class_means(features, counts[chunk.start : chunk.stop]))
+        distance = (torch.cat(means) - self.real).norm(dim=1)
+        return sharding.gather(distance.cpu(), self.count)
 
     def __call__(self, distance: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
         """The reward of every class, float (M,).
@@ -53,6 +63,6 @@ class TeacherReward:
             start: d of the same videos before the first iteration, (M,); only "gain" uses it.
         """
         if self.kind == "relative":
-            return 1 / (1 + distance / self.real.norm(dim=1).cpu())
+            return 1 / (1 + distance / self.length)
         reward = 1 / (1 + distance)
         return reward - 1 / (1 + start) if self.kind == "gain" else reward

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from david import sharding
 from david.clips import Clips
 from david.costs import search_costs
 from david.files import read_json, write_json
@@ -92,20 +93,25 @@ def learn_policy(
     lengths = torch.tensor(actions)
     agent, plan = make_agent(len(train.classes), len(actions), seed=seed, settings=settings)
     identity = derive(seed, train.fingerprint, str(settings.subset("distill", "search", "teacher")), ipc)
-    episodes = []
-    if journal is not None and journal.exists():
-        kept = read_json(journal)
-        if kept["identity"] != identity:
-            raise ValueError(f"{journal} is the journal of another search; delete it to start over")
-        episodes = kept["episodes"]
+    episodes = sharding.first(lambda: _kept(journal, identity))
     for t, (stream, iterations) in enumerate(track(plan, desc="search", unit="episode")):
         chosen = agent.act()
         if t == len(episodes):
             episodes.append(_episode(train, reward, lengths[chosen], iterations, ipc, stream, settings))
-            if journal is not None:
+            if journal is not None and sharding.rank() == 0:
                 write_json(journal, {"identity": identity, "episodes": episodes})
         agent.update(chosen, torch.tensor(episodes[t]["reward"]))
     return SearchResult(lengths[agent.policy()], actions, episodes, agent.mean_reward())
+
+
+def _kept(journal: Path | None, identity: int) -> list[dict]:
+    """The episodes that an interrupted search left in its journal."""
+    if journal is None or not journal.exists():
+        return []
+    kept = read_json(journal)
+    if kept["identity"] != identity:
+        raise ValueError(f"{journal} is the journal of another search; delete it to start over")
+    return kept["episodes"]
 
 
 def _episode(train, reward: TeacherReward, policy, iterations: int, ipc: int, seed: int, settings: Settings) -> dict:

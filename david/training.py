@@ -12,7 +12,7 @@ from david.c3d import C3D
 from david.clips import Clips
 from david.costs import shared
 from david.distilled import DistilledSet, RealSet
-from david.files import atomic
+from david.files import atomic, locked
 from david.presets import Settings
 from david.progress import track
 from david.seeds import derive, generator
@@ -95,16 +95,19 @@ def train_on(source: DistilledSet | RealSet, *, stage: str, seed: int, settings:
 
 
 def load_teacher(train: Clips, *, settings: Settings, folder: Path | None = None) -> C3D:
-    """The teacher of ``settings.teacher_seed``, read from ``folder`` (safetensors), or trained and then kept there."""
+    """The teacher of ``settings.teacher_seed``, read from ``folder`` (safetensors), or trained and then kept there.
+
+    Of several processes that need it at once, one trains it and the others wait.
+    """
     if folder is None:
         return train_on(RealSet(train), stage="teacher", seed=settings.teacher_seed, settings=settings)
     path = folder / f"teacher-{derive(0, train.fingerprint, str(settings.subset('teacher'))):016x}.safetensors"
-    if not path.exists():
-        with shared():
+    with shared(), locked(path.with_suffix(".lock")):
+        if not path.exists():
             net = load_teacher(train, settings=settings)
             with atomic(path) as temporary:
                 save_file({k: v.cpu().contiguous() for k, v in net.state_dict().items()}, temporary)
-        return net
+            return net
     net = C3D(len(train.classes), settings.frames, settings.size, settings.width)
     try:
         net.load_state_dict(load_file(path))

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from david.c3d import C3D
 from david.clips import Clips, send
 from david.costs import shared
-from david.files import atomic
+from david.files import atomic, locked
 from david.presets import Settings
 from david.progress import track
 from david.seeds import derive, generator
@@ -100,9 +100,10 @@ def load_experts(train: Clips, *, settings: Settings, folder: Path | None = None
     paths = [folder / f"expert-{key:016x}-{k:03d}.safetensors" for k in range(settings.expert_count)]
     shape = (settings.expert_epochs + 1, flatten(student_net(train, settings)).numel())
     for k, path in enumerate(paths):
-        if not path.exists():
-            with shared(), atomic(path) as temporary:
-                save_file({"snapshots": train_expert(train, k, settings=settings)}, temporary)
+        with shared(), locked(path.with_suffix(".lock")):  # other runs may need it at once: one trains it
+            if not path.exists():
+                with atomic(path) as temporary:
+                    save_file({"snapshots": train_expert(train, k, settings=settings)}, temporary)
         if snapshot_shape(path) != shape:
             raise ValueError(f"{path} is not the expert that it is named for; delete it to train one anew")
     return Experts(paths)

@@ -9,6 +9,7 @@ from david.c3d import C3D
 from david.clips import Clips, denormalise
 from david.matching import Distiller, RandomFeatures, class_means, dm_loss, start_videos
 from david.presets import preset
+from david.reward import TeacherReward
 from david.seeds import generator
 from david.temporal import partition
 
@@ -129,6 +130,24 @@ def test_start_errors():
         start_videos(train, torch.tensor([8, 3]), ipc=1, seed=0, kind="real")
 
 
+def gradient_of_a_step(distiller):
+    """Take one step; what its optimisers saw, (M, I, F, 3, H, W). No gradient may exist but that of their own chunk."""
+    seen, hooks, leaves = [], [], list(distiller.leaves.values())
+
+    def look(optimizer, *_):
+        (leaf,) = optimizer.param_groups[0]["params"]
+        assert all((other.grad is None) == (other is not leaf) for other in leaves)
+        seen.append(leaf.grad.clone())
+
+    for optimizer in distiller.optimizers:
+        hooks.append(optimizer.register_step_pre_hook(look))
+    distiller.step()
+    for hook in hooks:
+        hook.remove()
+    assert all(leaf.grad is None for leaf in leaves)
+    return torch.cat(seen)
+
+
 @pytest.mark.parametrize("chunk", [1, 10, 10**9])
 def test_gradient_equals_that_of_one_graph(train, monkeypatch, chunk):
     """Classes of 2, 8 and 4 training clips, in three chunks, two and one; the reference knows of no chunk."""
@@ -136,8 +155,8 @@ def test_gradient_equals_that_of_one_graph(train, monkeypatch, chunk):
     policy, settings = torch.tensor([8, 2, 4]), SGD.replace(distill_batch_real=99)  # every real clip
     distiller = Distiller(train, policy, ipc=2, seed=5, settings=settings)
     assert len(distiller.leaves) == {1: 3, 10: 2, 10**9: 1}[chunk]
-    videos = distiller.videos.requires_grad_()
-    distiller.step()
+    videos = distiller.videos.clone().requires_grad_()
+    got = gradient_of_a_step(distiller)
 
     net = C3D(3, 8, 48, 0.125).reset(generator(5, "network", 0))
     loss = 0
@@ -146,17 +165,14 @@ def test_gradient_equals_that_of_one_graph(train, monkeypatch, chunk):
         synthetic = torch.stack([net.embed(clip[None])[0] for clip in partition(videos[c], int(policy[c]))]).mean(0)
         loss = loss + ((real - synthetic) ** 2).sum()
     (expected,) = torch.autograd.grad(loss, videos)
-    got = torch.cat([part.grad for part in distiller.leaves.values()])
     assert expected.abs().amax((1, 2, 3, 4, 5)).min() > 0
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
 
 
 def test_two_sgd_steps_by_hand(train):
     distiller = Distiller(train, torch.tensor([8, 2, 4]), ipc=1, seed=0, settings=SGD)
-    start, gradients = distiller.videos, []
-    for _ in range(2):
-        distiller.step()
-        gradients.append(torch.cat([part.grad.clone() for part in distiller.leaves.values()]))
+    start = distiller.videos.clone()
+    gradients = [gradient_of_a_step(distiller) for _ in range(2)]
     first = start - 10 * gradients[0]
     second = first - 10 * (0.95 * gradients[0] + gradients[1])
     torch.testing.assert_close(distiller.videos, second, rtol=0, atol=1e-5)
@@ -177,6 +193,22 @@ def test_steps_lower_the_loss_of_networks_never_seen(train):
     before = loss()
     distiller.run(4)
     assert loss() < before
+
+
+@pytest.mark.parametrize("start", ["noise", "real"])
+def test_no_more_clips_at_once_whatever_the_ipc(train, monkeypatch, start):
+    """Classes of 7, 56 and 28 training clips, at most 8 at once; nor is the set ever copied."""
+    monkeypatch.setattr("david.matching.CHUNK", 8)
+    sizes, embed, batch = [], C3D.embed, Clips.batch
+    monkeypatch.setattr(C3D, "embed", lambda self, clips: sizes.append(len(clips)) or embed(self, clips))
+    monkeypatch.setattr(Clips, "batch", lambda self, i, **kw: sizes.append(len(i)) or batch(self, i, **kw))
+    policy, settings = torch.tensor([8, 1, 2]), TINY.replace(distill_start=start)
+    distiller = Distiller(train, policy, ipc=7, seed=0, settings=settings)
+    distiller.step()
+    TeacherReward(distiller.real.net, train).distance(distiller.videos, policy)
+    assert max(sizes) == 8 and sizes.count(8) > 7
+    address = distiller.videos.untyped_storage().data_ptr()
+    assert all(leaf.untyped_storage().data_ptr() == address for leaf in distiller.leaves.values())
 
 
 def ran(distiller, iterations, **options):

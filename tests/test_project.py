@@ -24,10 +24,10 @@ MODULES = sorted((ROOT / "david").rglob("*.py"))
 
 
 def declared() -> list[str]:
-    """What pyproject.toml asks for, both extras included, in its order."""
+    """What pyproject.toml asks for, all extras included, in its order."""
     extras = PROJECT["optional-dependencies"]
-    strings = PROJECT["dependencies"] + extras["book"] + extras["test"]
-    return [s for s in strings if s != "david[book]"]
+    strings = PROJECT["dependencies"] + extras["book"] + extras["cluster"] + extras["test"]
+    return [s for s in strings if s not in ("david[book]", "david[cluster]")]
 
 
 def pins() -> dict[str, str]:

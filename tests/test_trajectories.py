@@ -146,13 +146,13 @@ def test_experts_are_kept_and_not_trained_again(train, experts, tmp_path, monkey
     monkeypatch.setattr("david.trajectories.train_expert", counted)
     with pytest.raises(KeyboardInterrupt):
         load_experts(train, settings=TINY, folder=tmp_path)
-    assert [path.suffix for path in tmp_path.iterdir()] == [".safetensors"]
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1 and not list(tmp_path.glob("*.part"))
     kept = load_experts(train, settings=TINY, folder=tmp_path)
     assert trained == [0, 1, 1] and len(kept) == 2 and kept.epochs == 3
     assert len(load_experts(train, settings=TINY.replace(mtt_steps=9), folder=tmp_path)) == 2
     assert len(load_experts(train, settings=TINY.replace(expert_count=3), folder=tmp_path)) == 3
     assert trained == [0, 1, 1, 2]  # one more, and the two that there were
-    for path, recording in zip(sorted(tmp_path.iterdir()), experts.recordings):
+    for path, recording in zip(sorted(tmp_path.glob("*.safetensors")), experts.recordings):
         assert path.name.startswith("expert-") and torch.equal(load_file(path)["snapshots"], recording)
     for k, epoch, span in [(0, 0, 1), (1, 2, 1), (1, 0, 3)]:
         for got, expected in zip(kept.segment(k, epoch, span), experts.segment(k, epoch, span)):
@@ -162,12 +162,12 @@ def test_experts_are_kept_and_not_trained_again(train, experts, tmp_path, monkey
         kept.segment(0, 3, 1)
     load_experts(train, settings=TINY.replace(expert_lr=0.01), folder=tmp_path)
     load_experts(train.subset(range(6)), settings=TINY, folder=tmp_path)
-    assert trained == [0, 1, 1, 2, 0, 1, 0, 1] and len(list(tmp_path.iterdir())) == 7
+    assert trained == [0, 1, 1, 2, 0, 1, 0, 1] and len(list(tmp_path.glob("*.safetensors"))) == 7
 
 
 def test_a_file_that_is_no_expert_is_named(train, tmp_path):
     load_experts(train, settings=TINY, folder=tmp_path)
-    path = sorted(tmp_path.iterdir())[1]
+    path = sorted(tmp_path.glob("*.safetensors"))[1]
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=rf"{path.name} is not a whole expert .*; delete it to train one anew"):

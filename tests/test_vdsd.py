@@ -173,7 +173,7 @@ def test_interrupted_equals_uninterrupted(train, monkeypatch, tmp_path, backbone
     assert same(resumed, whole) and resumed.info == whole.info
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"dynamic.safetensors"}
     assert len(list(tmp_path.glob("static-*.safetensors"))) == 1  # for the other backbone too
-    assert len(list(tmp_path.glob("expert-*"))) == (backbone == "mtt")
+    assert len(list(tmp_path.glob("expert-*.safetensors"))) == (backbone == "mtt")
 
 
 def test_what_decides_the_result_is_in_its_identity(train):

@@ -30,6 +30,11 @@ class Method:
     changes: dict = field(default_factory=dict)
     options: dict = field(default_factory=dict)
 
+    @property
+    def sharded(self) -> bool:
+        """Whether several ranks (``david.sharding``) share its classes out; else the first makes the set alone."""
+        return self.name.partition(":")[0] in ("full", "dm", "david")
+
     def settings(self, settings: Settings) -> Settings:
         """The settings under which the method runs."""
         return settings.replace(**self.changes)

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
+from david import sharding
 from david.distilled import DistilledSet
 from david.matching import Distiller
 from david.temporal import given_policy
@@ -29,7 +30,8 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None, policy: tup
 def synthesize(train, policy, *, ipc, seed, settings, work, info) -> DistilledSet:
     """The second half of Algorithm 1: distil all N iterations under a fixed policy, int64 (M,) of L."""
     distiller = Distiller(train, policy, ipc=ipc, seed=seed, settings=settings)
-    checkpoint = None if work is None else work / "checkpoint.safetensors"
+    shard = "" if sharding.size() == 1 else f"-{sharding.rank()}-of-{sharding.size()}"
+    checkpoint = None if work is None else work / f"checkpoint{shard}.safetensors"
     distiller.run(settings.distill_iterations, checkpoint=checkpoint)
     info = {**info, "ipc": ipc, "seed": seed, "settings": asdict(settings)}
-    return DistilledSet(distiller.videos, policy, list(train.classes), info)
+    return DistilledSet(sharding.gather(distiller.videos, len(policy)), policy, list(train.classes), info)

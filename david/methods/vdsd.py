@@ -4,6 +4,7 @@ Two stages: still images by gradient matching; then, with these frozen, dynamic 
 DM or of MTT, the two backbones that VDSD was published with.
 """
 
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from david.c3d import default_weights
 from david.costs import shared
+from david.files import locked
 from david.gradient_matching import GradientMatcher
 from david.loop import Loop
 from david.matching import RandomFeatures, class_chunks, class_means, dm_loss, pixel_optimizer
@@ -152,7 +154,7 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None, backbone: s
     dynamic = work and work / "dynamic.safetensors"
     stage = GradientMatcher(train, per_class=2 * ipc, seed=seed, settings=settings)
     still = work and work.parent / f"static-{int(stage.identity()):016x}.safetensors"
-    with shared():
+    with shared(), locked(still.with_suffix(".lock")) if still else nullcontext():
         stage.run(settings.vdsd_static_iterations, checkpoint=still, desc="still images")
     info = {"method": "vdsd", "backbone": backbone, "ipc": ipc, "seed": seed, "settings": asdict(settings)}
     if backbone == "dm":

@@ -1,0 +1,153 @@
+"""The command line: records as `Experiment` makes them, and one run spread over two processes by torchrun."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import write_dataset
+
+from david import Experiment, Store, preset, run
+from david.static_dynamic import load_set
+
+CHANGES = {"width": 0.125, "distill_iterations": 4, "teacher_steps": 1, "student_steps": 1, "student_batch": 4}
+CHANGES |= {"distill_optimizer": "sgd", "distill_lr": 1000.0}  # Adam would make large steps of rounding errors
+METHODS = ["david", "dm:2", "random"]
+SETTINGS = preset("smoke", **CHANGES)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Three classes, for shares of one and two."""
+    return write_dataset(tmp_path_factory.mktemp("ucf101") / "data", classes=("A", "B", "C"))
+
+
+def command(root, runs, *more, methods=METHODS):
+    changes = [f"{name}={value}" for name, value in CHANGES.items()]
+    return [
+        "--dataset", "ucf101", "--root", str(root), "--runs", str(runs), "--device", "cpu", "--preset", "smoke",
+        "--set", *changes, "--method", *methods, *more,
+    ]  # fmt: skip
+
+
+def test_a_value_is_a_literal_or_a_string():
+    texts = ["size=64", "distill_lr=1e-3", "flip=False", "distill_start=real", "lists=/a=b"]
+    values = [64, 1e-3, False, "real", "/a=b"]
+    assert [run.assignment(text)[1] for text in texts] == values
+    assert [run.assignment(text)[0] for text in texts] == ["size", "distill_lr", "flip", "distill_start", "lists"]
+
+
+def test_the_table_of_a_command(root, tmp_path, capsys):
+    arguments = command(root, tmp_path, "--option", "flip=False", "--seed", "0", "2", methods=["random:1", "dm"])
+    assert run.main(arguments) == 0
+    experiment = Experiment("ucf101", SETTINGS, Store(tmp_path), root=root, options={"flip": False}, device="cpu")
+    records = experiment.table(["random:1", "dm"], seeds=[0, 2], make=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": top-1")[0] for line in lines] == [
+        f"{name}, IPC 1, seed {seed}" for name in ("random:1", "dm") for seed in (0, 2)
+    ]
+    for line, record in zip(lines, records, strict=True):
+        mean = sum(student["top1"] for student in record["students"]) / 2
+        assert line.endswith(f": top-1 {100 * mean:.1f} %, {record['path']}")
+    written = [record["path"].stat().st_mtime_ns for record in records]
+    run.main(arguments)
+    assert [record["path"].stat().st_mtime_ns for record in records] == written
+
+
+def test_what_a_command_cannot_be(root, tmp_path, capsys):
+    for more, message in [
+        (["--set", "size"], "'size' is not name=value"),
+        (["--jobs", "2", "--dask", "tcp://here:1"], "not allowed with argument"),
+        (["--preset", "papre"], "invalid choice: 'papre'"),
+    ]:
+        with pytest.raises(SystemExit):
+            run.main(command(root, tmp_path, *more))
+        assert message in capsys.readouterr().err
+    with pytest.raises(ValueError, match="unknown setting 'sise'; did you mean 'size'"):
+        run.main(command(root, tmp_path, "--set", "sise=3"))
+    with pytest.raises(ValueError, match="unknown method 'dmm'"):
+        run.main(command(root, tmp_path, methods=["random", "dmm"]))
+    assert not list(tmp_path.iterdir())
+
+
+# What torchrun starts: notes every iteration of this rank, and, told where, stops there for ever on the second rank.
+RANK = """
+import sys, time
+from pathlib import Path
+from david import run, sharding
+from david.loop import Loop
+from david.matching import Distiller
+folder, stop, *arguments = sys.argv[1:]
+step, loop = Distiller.step, Loop.run
+def noted(self):
+    with open(Path(folder) / f"{sharding.rank()}.txt", "a") as file:
+        print(*self.policy.tolist(), self.iteration, file=file)
+    if sharding.rank() == 1 and self.iteration == int(stop):
+        time.sleep(600)
+    step(self)
+Distiller.step = noted
+Loop.run = lambda *args, **options: loop(*args, **options, every=1)
+run.main(arguments)
+"""
+
+
+def torchrun(script, *arguments):
+    """Two processes of a script, under torchrun."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script, *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
+def test_two_processes_make_what_one_makes(root, tmp_path):
+    """Interrupted in the synthesis of the first method, when the first rank has done its share, and continued."""
+    script, runs = tmp_path / "rank.py", tmp_path / "two"
+    script.write_text(RANK)
+    arguments = command(root, runs)
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir(), second.mkdir()
+    with torchrun(script, first, "2", *arguments) as stopped:
+        for _ in range(600):
+            done = [len(file.read_text().splitlines()) for file in sorted(first.glob("*.txt"))]
+            if done == [4 * 2 + 4, 4 * 2 + 3] or stopped.poll() is not None:  # four episodes of two iterations
+                break
+            time.sleep(0.1)
+        time.sleep(0.5)  # for the last checkpoint of the first rank
+        stopped.send_signal(signal.SIGTERM)
+        output = stopped.communicate(timeout=60)[0]
+    assert done == [12, 11], output
+    assert not list(runs.glob("*.json"))
+    (work,) = (path for path in (runs / "work").iterdir() if path.is_dir())
+    kept = {"search.json", "checkpoint-0-of-2.safetensors", "checkpoint-1-of-2.safetensors"}
+    assert {path.name for path in work.iterdir()} == kept
+
+    with torchrun(script, second, "-1", *arguments) as resumed:
+        output = resumed.communicate(timeout=120)[0]
+    assert resumed.returncode == 0, output
+    assert "not sharded, so made by the first rank while the others wait: random\n" in output
+    assert output.count("top-1") == 3  # one line a record, not one a rank
+    lines = {rank: (second / f"{rank}.txt").read_text().splitlines() for rank in (0, 1)}
+    assert lines[0] == [f"2 2 2 {k}" for k in range(4)]  # of DAViD nothing was left to do
+    assert [line[-1] for line in lines[1]] == ["2", "3", "0", "1", "2", "3"]
+
+    one, two = (
+        Experiment("ucf101", SETTINGS, Store(folder), root=root, device="cpu") for folder in (tmp_path / "one", runs)
+    )
+    for alone, shared in zip(one.table(METHODS, seeds=[0]), two.table(METHODS, seeds=[0], make=False), strict=True):
+        assert shared["made"]["device"] == f"CPU, {torch.get_num_threads()} threads, 2 processes"
+        assert [s["seed"] for s in shared["students"]] == [s["seed"] for s in alone["students"]]
+        assert shared["frames_per_segment"] == alone["frames_per_segment"]
+        videos = [load_set(record["path"].with_suffix(".safetensors")).videos for record in (alone, shared)]
+        torch.testing.assert_close(videos[1], videos[0], rtol=1e-3, atol=1e-3)
+        for mine, other in zip(*((r["search"] or {"episodes": []})["episodes"] for r in (alone, shared)), strict=True):
+            assert mine["frames_per_segment"] == other["frames_per_segment"]
+            assert mine["forward"] == other["forward"] and mine["backward"] == other["backward"]
+            assert other["reward"] == pytest.approx(mine["reward"], rel=1e-3)
+
+
+def test_torchrun_and_a_cluster_are_two_things(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("david.sharding.size", lambda: 2)
+    with pytest.raises(ValueError, match="torchrun spreads one run, --jobs and --dask a table"):
+        run.main(command(root, tmp_path, "--jobs", "2"))
