@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_dataset, write_video
-from test_decode import reference
+from test_video import reference
 from test_matching import noise_clips
 
 from david.clips import denormalise, normalise, open_clips
