@@ -36,7 +36,9 @@ def number_of(picture: np.ndarray) -> int | None:
 def write_numbered(path: Path, codec: str, options: dict, count: int = COUNT) -> Path:
     """Write a video of `count` numbered frames; returns its path."""
     grain = np.random.default_rng(0).integers(-20, 21, (count, SIZE, SIZE))
-    with av.open(str(path), "w") as container:
+    # The header comes first, so that a file that is cut still has it.
+    layout = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
+    with av.open(str(path), "w", options=layout) as container:
         stream = container.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = SIZE, SIZE, "yuv420p"
         if codec == "mpeg4":
