@@ -8,6 +8,7 @@ import random
 import struct
 import time
 
+import av
 import pytest
 from numbered import COUNT, KINDS, SIZE, number_of, write_numbered, write_packed
 
@@ -30,6 +31,7 @@ def whole(tmp_path_factory):
 
 def build(folder, contents):
     """What becomes of the files `contents` (name -> bytes): {name: (its reason or None, its clip, its frames)}."""
+    folder.mkdir(exist_ok=True)
     videos = []
     for name, data in contents.items():
         (folder / name).write_bytes(data)
@@ -104,6 +106,28 @@ def test_damage_of_any_kind(whole, tmp_path):
             assert n == COUNT and all(got in (number, None) for got, number in zip(shown(clip), wanted(name))), name
     skipped = sum(reason is not None for reason, _, _ in found.values())
     assert 36 < skipped < 54  # a bit or two in the picture may go unnoticed
+
+
+def test_a_frame_that_ffmpeg_steps_over_in_silence(whole, tmp_path):
+    contents = {}
+    for name, data in whole.items():
+        (tmp_path / name).write_bytes(data)
+        with av.open(str(tmp_path / name)) as container:
+            places = [packet.pos for packet in container.demux(video=0) if packet.size]
+        data = bytearray(data)
+        if name.endswith("avi"):
+            data[places[40] - 8 : places[40] - 4] = b"JUNK"  # the name of what is to be ignored
+        elif name.endswith("mp4"):
+            entry = data.find(b"ctts") + 12 + 40 * 8  # how many frames, and how much later than decoded they are shown
+            data[entry + 4 : entry + 8] = struct.pack(">i", 1 << 24)  # an edit leaves out what is so late
+        else:
+            start = data.rfind(0xA3, 0, places[40])
+            assert places[40] - start < 5
+            data[start] = 0xEC  # likewise to be ignored
+        contents[name] = bytes(data)
+    contents["whole.avi"] = whole["plain.avi"]  # a class must not be left empty
+    with pytest.warns(UserWarning, match=f"{len(whole)} of {len(whole) + 1} videos of damaged train left out"):
+        build(tmp_path / "broken", contents)
 
 
 def test_a_wrong_extension_changes_nothing(whole, tmp_path):
