@@ -112,7 +112,7 @@ def build(folder: Path, dataset: Dataset, split: str, sampling: dict, workers: i
                 bar.update()
                 if count == FIRST * workers and not bar.disable:
                     rate = count / (time.monotonic() - started)
-                    what = f"{todo:,} clips of {dataset.name} {split} with {workers} workers"
+                    what = f"{todo:,} clips of {dataset.name} {split} with {workers} worker{'s' * (workers > 1)}"
                     bar.write(f"decoding {what}: {about((todo - count) / rate)} at {rate:.1f} clips/s")
         os.fsync(data.fileno())
 

@@ -81,7 +81,7 @@ def still(i: int) -> bytes:
 
 
 def write_packed(path: Path, source: Path) -> Path:
-    """Rewrite an AVI with B-frames as XviD can, and did for every sixth file of UCF101 at hand: the first B-frame
+    """Rewrite an AVI with B-frames as some of UCF101 are: the first B-frame
     shares the packet of the frame before it, and a still frame takes the place that becomes free."""
     packed, free = [], False
     for packet in packets_of(source):

@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from david.datasets import Dataset, hmdb51, kinetics400, load, ssv2, ucf101
@@ -104,17 +104,19 @@ def test_any_ucf101_list_is_read_back(titles, rows, end, mark):
 
 # ------------------------------------------------------------------------------- one bad line among good ones
 HEADER = "label,youtube_id,time_start,time_end,split"
+UNCLOSED = '"a,b,train'  # the row goes on to the end of the file
+JUNK = WORD.filter(lambda text: '"' not in text)
 BAD_LINES = [  # how to read a file; its name, its header, a good line, and lines that no list may hold
     (lambda path: ucf101.read_classes(path), "classInd.txt", [], "{} Class{}",
-     st.sampled_from(["Archery", "1", "² Archery", "one Archery", "1.5 Archery"]) | WORD),
+     st.sampled_from(["Archery", "1", "² Archery", "one Archery", "1.5 Archery"]) | JUNK),
     (lambda path: ucf101.read_list(path, "train", ["A"]), "trainlist01.txt", [], "A/v_A_g{:02d}_c{}.avi 1",
-     st.sampled_from(["A/v_A 1", "v.avi 1", "A/v.avi one", "A/v.avi 2", "B/v.avi 1", "A/B/v.avi 1"]) | WORD),
+     st.sampled_from(["A/v_A 1", "v.avi 1", "A/v.avi one", "A/v.avi 2", "B/v.avi 1", "A/B/v.avi 1"]) | JUNK),
     (lambda path: hmdb51.read_list(path, "wave"), "wave_test_split1.txt", [], "film{}_wave_{}.avi 1",
      st.sampled_from(["film.avi", "film.avi 3", "1", "film.avi 1 train", "film.avi ²"])),
     (lambda path: read_csv(path), "list.csv", ["folder_name,label,split"], "video{},class{},train",
-     st.sampled_from(["a,b,validation", "a,b", ",b,train", "a,,test", "a", '"a,b,train']) | WORD),
+     st.sampled_from(["a,b,validation", "a,b", ",b,train", "a,,test", "a", UNCLOSED]) | JUNK),
     (lambda path: kinetics400.read_list(path, "train"), "train.csv", [HEADER], "a class,video{}_____,{},17,train",
-     st.sampled_from(["a,b,1,11,test", "a,b,one,11,train", "a,b,1.5,11,train", "a,b,²,11,train", "a,b,1", "a"]) | WORD),
+     st.sampled_from(["a,b,1,11,test", "a,b,one,11,train", "a,b,1.5,11,train", "a,b,²,11,train", "a,b,1", "a"]) | JUNK),
 ]  # fmt: skip
 
 
@@ -127,82 +129,82 @@ def test_a_bad_line_is_named(read, name, header, good, bad):
         holder, path = written("\n".join([*header, *lines[:before], line, *lines[before:], ""]), name)
         with holder, pytest.raises(ValueError) as caught:
             read(path)
-        # A quote that is never closed is found where the file ends.
-        last = len(header) + before + 1 + (after if line.startswith('"') else 0)
-        assert re.match(rf"{re.escape(str(path))}:{last}\b", str(caught.value))
+        number = len(header) + before + 1 + (after if line == UNCLOSED else 0)
+        assert re.match(rf"{re.escape(str(path))}:{number}\b", str(caught.value))
 
     check()
 
 
 # ------------------------------------------------------------------------------------------ anything at all
-def mixed(*good):
-    """Texts of good lines, parts of them, and anything; sometimes bytes that are no text."""
-    line = st.sampled_from(good) | st.sampled_from(good).flatmap(lambda g: st.sampled_from([g[1:], g[:-1], g + " 1"]))
-    line |= st.text(max_size=12)
-    text = st.lists(line, max_size=8).map("\n".join) | st.text(max_size=60)
-    return text.map(lambda t: t.encode("utf-8", "surrogatepass")) | st.binary(max_size=40)
-
-
+SHORT = st.text(max_size=4)
 ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    st.none() | st.booleans() | st.integers() | st.floats() | SHORT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SHORT, inner, max_size=3),
     max_leaves=5,
 )
-TITLES = st.sampled_from(["Lifting [one]", "Lifting one", "Dropping one"])
-ITEM = st.fixed_dictionaries({}, optional={"id": st.integers(1, 9) | ANYTHING, "template": TITLES | ANYTHING})
-GOOD = st.fixed_dictionaries({"id": st.text("123"), "template": TITLES})
-LABELS = st.dictionaries(TITLES | st.text(max_size=4), st.sampled_from([0, "0", 1, "1"]) | ANYTHING, max_size=3)
-
-
-def as_json(*contents):
-    """JSON of such contents; sometimes a part of it."""
-    text = st.one_of(*contents).map(json.dumps)
-    return (text | text.map(lambda t: t[:-1])).map(str.encode)
-
-
-UCF101 = {
-    "classInd.txt": mixed("1 A", "2 B", "3 A"),
-    "trainlist01.txt": mixed("A/v_A_g01_c01.avi 1", "B/v_B_g01_c01.avi 2", "B/v_B_g03_c01.avi"),
-    "testlist01.txt": mixed("A/v_A_g02_c01.avi", "B/v_B_g02_c01.avi"),
-}
-CSV = mixed("folder_name,label,split", "v_A_g01_c01,A,train", "v_A_g02_c01,A,test", '"v_A_g02_c01","A"')
-KINETICS = mixed(HEADER, "A,v_A_g01_c01,0,10,train", "A,v_A_g02_c01,0,10,val", '"A, B",v,0,10,val')
-HMDB51 = mixed("v_A_g01_c01.avi 1", "v_A_g02_c01.avi 2", "v_B_g01_c01.avi 1", "v.avi 0")
-LISTS = {  # reader -> the names of its lists and what may be in them
-    "ucf101": UCF101,
+ITEM = st.fixed_dictionaries({}, optional={"id": ANYTHING, "template": st.just("Lifting one") | ANYTHING})
+ODD_JSON = ANYTHING | st.lists(ITEM, max_size=3) | st.dictionaries(SHORT, st.sampled_from([0, "0", 1]) | ANYTHING)
+LISTS = {  # reader -> its lists, by name, as they should be
+    "ucf101": {
+        "classInd.txt": "1 A\n2 B\n",
+        "trainlist01.txt": "A/v_A_g01_c01.avi 1\nB/v_B_g01_c01.avi 2\n",
+        "testlist01.txt": "A/v_A_g02_c01.avi\nB/v_B_g02_c01.avi\n",
+    },
     "hmdb51": {
-        f"{title}_test_split1.txt": mixed("v_A_g01_c01.avi 1", "v_A_g02_c01.avi 2", "v.avi 0") for title in "AB"
+        f"{title}_test_split1.txt": f"v_{title}_g01_c01.avi 1 \nv_{title}_g02_c01.avi 2 \nv.avi 0\n" for title in "AB"
     },
     "ssv2": {
-        "labels.json": as_json(st.just({"Lifting one": "0", "Dropping one": 1}), LABELS, ANYTHING),
-        "train.json": as_json(st.lists(GOOD), st.lists(GOOD | ITEM | ANYTHING, max_size=4), ANYTHING),
-        "validation.json": as_json(st.lists(GOOD), st.lists(ITEM, max_size=4)),
+        "labels.json": '{"Lifting one": "0",\n "Dropping one": 1}',
+        "train.json": '[{"id": "1", "template": "Lifting [one]"},\n {"id": 2, "template": "Dropping [one]"}]',
+        "validation.json": '[{"id": "3", "template": "Lifting [one]"},\n {"id": 4, "template": "Dropping one"}]',
     },
-    "kinetics400": {"train.csv": KINETICS, "val.csv": KINETICS},
-    "csv": {"list.csv": CSV},
+    "kinetics400": {
+        "train.csv": f"{HEADER}\nA,v_A_g01_c01,0,10,train\nB,v_B_g01_c01,0,10,train\n",
+        "val.csv": f'{HEADER}\r\nA,v_A_g02_c01,0,10,val\r\n"B",v_B_g02_c01,0,10,val',
+    },
+    "csv": {
+        "list.csv": 'folder_name,label,split\nv_A_g01_c01,A,train\n"v_A_g02_c01",A,test\nv_B_g01_c01,B,test\n',
+    },
 }
+FILES = [f"{x}/v_{x}_g0{i}_c01{rest}" for x in "AB" for i in (1, 2) for rest in (".avi", "_000000_000010.mp4")]
+FILES += [f"{i}.webm" for i in (1, 2, 3, 4)]
+
+
+def near(file, good):
+    """What else may be in a list: the good one, changed in one place; any text; bytes that are no text; odd JSON."""
+    places = st.integers(0, len(good))
+    changed = st.builds(lambda a, b, text: good[: min(a, b)] + text + good[max(a, b) :], places, places, SHORT)
+    if file.endswith("json"):
+        changed |= ODD_JSON.map(json.dumps)
+    texts = st.just(good) | changed | changed | st.text(max_size=60)
+    return texts.map(lambda text: text.encode("utf-8", "surrogatepass")) | st.binary(max_size=40)
 
 
 @pytest.mark.parametrize("name", LISTS)
 def test_anything_gives_a_dataset_or_one_clear_error(name):
+    good = {file: text.encode() for file, text in LISTS[name].items()}
+    outcomes = []
+
     @settings(deadline=None, max_examples=60)
-    @given(st.fixed_dictionaries(LISTS[name]), st.sampled_from(["error", "skip"]))
-    def check(contents, missing):
+    @given(st.fixed_dictionaries({file: near(file, text) for file, text in LISTS[name].items()}), st.booleans())
+    @example(good, False)
+    def check(contents, skip):
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what is skipped
-            for video in ("A/v_A_g01_c01.avi", "A/v_A_g02_c01.avi", "B/v_B_g01_c01.avi", "1.webm", "2.webm"):
-                (Path(folder) / video).parent.mkdir(exist_ok=True)
-                (Path(folder) / video).touch()
+            for file in FILES:
+                (Path(folder) / file).parent.mkdir(exist_ok=True)
+                (Path(folder) / file).touch()
             for file, data in contents.items():
                 (Path(folder) / file).write_bytes(data)
+            of = {"lists": Path(folder) / "list.csv"} if name == "csv" else {}
             try:
-                if name == "csv":
-                    found = load("ucf101", folder, lists=Path(folder) / "list.csv", missing=missing)
-                else:
-                    found = load(name, folder, missing=missing)
+                found = load("ucf101" if name == "csv" else name, folder, missing="skip" if skip else "error", **of)
             except (ValueError, FileNotFoundError) as error:
                 assert folder in str(error)
+                outcomes.append("error")
             else:
                 assert isinstance(found, Dataset) and found.train and found.test
+                outcomes.append("dataset")
 
     check()
+    assert set(outcomes) == {"dataset", "error"}

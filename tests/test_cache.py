@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from test_workers import assert_ends
 from david import cache, workers
 from david.clips import open_clips
 from david.datasets import load
+from david.presets import preset
 
 SHAPE = {"frames": 8, "stride": 4, "size": 48}
 
@@ -177,3 +179,36 @@ def test_corrupt_cache_files_name_the_remedy(tiny_motions, tmp_path):
     report.write_text("[{")
     with pytest.raises(ValueError, match=r"report\.json is not valid JSON"):
         open_clips(tiny_motions, "test", **SHAPE, cache=tmp_path)
+
+
+def test_as_many_workers_as_asked_for_and_a_word_on_the_time(tmp_path, monkeypatch, capsys):
+    dataset = load("ucf101", write_dataset(tmp_path / "data", clips=5))
+    started = []
+    start = workers.start_worker
+    monkeypatch.setattr(workers, "start_worker", lambda: started.append(start()) or started[-1])
+    monkeypatch.setattr(cache, "FIRST", 2)
+    monkeypatch.setenv("DAVID_PROGRESS", "1")
+    for count in (1, 2):
+        open_clips(dataset, "train", **SHAPE, workers=count, cache=tmp_path / str(count))
+        assert len(started) == count
+        started.clear()
+        said = capsys.readouterr().out
+        how = "1 worker" if count == 1 else "2 workers"
+        assert re.fullmatch(rf"decoding 10 clips of ucf101 train with {how}: about \d+ s at [\d.]+ clips/s\n", said)
+    monkeypatch.setenv("DAVID_PROGRESS", "0")
+    open_clips(dataset, "test", **SHAPE, cache=tmp_path)
+    assert capsys.readouterr() == ("", "")
+    with pytest.raises(ValueError, match="workers=0: at least 1"):
+        open_clips(dataset, "train", **SHAPE, workers=0, cache=tmp_path)
+
+
+def test_a_cache_filled_from_the_command_line_is_the_one_that_a_run_opens(tmp_path, capsys):
+    root = write_dataset(tmp_path / "data")
+    (root / "A" / "v_A_g02_c01.avi").write_bytes(b"")
+    settings = preset("smoke")
+    cache.main(["ucf101", str(root), "--preset", "smoke", "--size", "32", "--workers", "2"])
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("3 train clips, 1 left out: ") and said[1].startswith("2 test clips, 0 left out: ")
+    with poisoned(), pytest.warns(UserWarning, match="1 of 4 videos"):
+        clips = open_clips(load("ucf101", root), "train", frames=settings.frames, stride=settings.stride, size=32)
+    assert len(clips) == 3
