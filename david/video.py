@@ -98,12 +98,14 @@ def survey(path: str | Path) -> Survey:
     packets, extents = [], Counter()
     with complaints() as errors, opened(path, "unreadable") as (container, stream):
         kind, codec = container.format.name.partition(",")[0], stream.codec_context.name
-        index = {entry.pos: entry.size for entry in stream.index_entries} if kind == "avi" else {}
+        # The 8 bytes of a chunk's header come before the packet.
+        index = {e.pos + 8: (e.timestamp, e.size) for e in stream.index_entries} if kind == "avi" else {}
         for p in container.demux() if kind == "matroska" else container.demux(stream):
             if p.size:
                 extents[p.pos] += p.size
                 if p.stream_index == stream.index:
-                    packets.append(Packet(p.pts, p.dts, p.pos, p.size, p.is_keyframe, p.is_corrupt, p.is_discard))
+                    key = p.is_keyframe and (kind in STORED or (codec == "mpeg4" and is_intra(bytes(p))))
+                    packets.append(Packet(p.pts, p.dts, p.pos, p.size, key, p.is_corrupt, p.is_discard))
         # Once the container is closed, what PyAV says of it is no longer true.
         promised, seconds, unit = stream.frames, (container.duration or 0) / av.time_base, float(stream.time_base)
         silent, reordered = len(container.streams) == 1, stream.codec_context.has_b_frames
@@ -127,18 +129,26 @@ def survey(path: str | Path) -> Survey:
     if reordered and (codec == "mpeg4" or kind not in STORED):
         late = 1 if codec == "mpeg4" else 16  # H.264 holds frames back the longest
     shown.sort()
+    # To a frame of an AVI, the index leads, if it counts as we do.
+    able = [p.key and not late and (kind in STORED or p.time == index.get(p.place, (None,))[0]) for p in shown]
     return Survey(
         times=times,
-        keys=[i for i, p in enumerate(shown) if i == 0 or (p.key and kind in STORED and not late)],
+        keys=[i for i, key in enumerate(able) if key or i == 0],
         stills=frozenset(i for i, p in enumerate(shown) if p.size <= STILL and codec == "mpeg4" and not late),
         late=late,
     )
 
 
-def check_avi(path: str | Path, packets: list[Packet], index: dict[int, int], promised: int) -> None:
-    """DecodeError where packets are missing. index: {place: bytes}; promised: frames, by the header."""
+def is_intra(data: bytes) -> bool:
+    """Whether an MPEG-4 frame is predicted from no other, whatever the flags of its container say."""
+    start = data.find(b"\0\0\1\xb6") + 4
+    return 4 <= start < len(data) and data[start] >> 6 == 0
+
+
+def check_avi(path: str | Path, packets: list[Packet], index: dict[int, tuple], promised: int) -> None:
+    """DecodeError where packets are missing. index: {place: (time, bytes)}; promised: frames, by the header."""
     n = len(packets)
-    lost = {place for place, size in index.items() if size} - {p.place - 8 for p in packets}  # 8: the chunk's header
+    lost = {place for place, (_, size) in index.items() if size} - {p.place for p in packets}
     if len(lost) == len(index):  # nothing is where it says: the index itself is wrong
         index = {}
     elif lost:

@@ -81,9 +81,23 @@ def test_every_frame_has_its_place(tmp_path, name):
     path = write_numbered(tmp_path / name, *KINDS[name])
     assert numbers(decode_frames(path, 64)) == list(range(COUNT))
     found = video.survey(path)
-    assert found.keys == ([0] if name.endswith("avi") else list(range(0, COUNT, 12)))
+    assert found.keys == ([0] if name == "b.avi" else list(range(0, COUNT, 12)))
     for start in found.keys:
         assert numbers(video.read(path, found, [start, COUNT - 1], start)) == [start, COUNT - 1]
+
+
+def test_an_index_that_calls_every_frame_a_key_frame_is_not_believed(tmp_path):
+    path = write_numbered(tmp_path / "plain.avi", *KINDS["plain.avi"])
+    data = bytearray(path.read_bytes())
+    index = data.find(b"idx1") + 8
+    for i in range(COUNT):  # what it is, flags, place, bytes
+        data[index + 16 * i + 4] |= 0x10
+    path.write_bytes(data)
+    with av.open(str(path)) as container:
+        assert all(packet.is_keyframe for packet in container.demux(video=0) if packet.size)
+    assert video.survey(path).keys == list(range(0, COUNT, 12))
+    clip, _ = decode_clip(path, 4, 2, 64, 0.99)
+    assert numbers(clip) == [65, 67, 69, 71]
 
 
 def test_b_frames_packed_into_the_packet_before(tmp_path):
