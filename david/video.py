@@ -104,8 +104,7 @@ def survey(path: str | Path) -> Survey:
             if p.size:
                 extents[p.pos] += p.size
                 if p.stream_index == stream.index:
-                    key = p.is_keyframe and (kind in STORED or (codec == "mpeg4" and is_intra(bytes(p))))
-                    packets.append(Packet(p.pts, p.dts, p.pos, p.size, key, p.is_corrupt, p.is_discard))
+                    packets.append(Packet(p.pts, p.dts, p.pos, p.size, p.is_keyframe, p.is_corrupt, p.is_discard))
         # Once the container is closed, what PyAV says of it is no longer true.
         promised, seconds, unit = stream.frames, (container.duration or 0) / av.time_base, float(stream.time_base)
         silent, reordered = len(container.streams) == 1, stream.codec_context.has_b_frames
@@ -129,20 +128,15 @@ def survey(path: str | Path) -> Survey:
     if reordered and (codec == "mpeg4" or kind not in STORED):
         late = 1 if codec == "mpeg4" else 16  # H.264 holds frames back the longest
     shown.sort()
-    # To a frame of an AVI, the index leads, if it counts as we do.
-    able = [p.key and not late and (kind in STORED or p.time == index.get(p.place, (None,))[0]) for p in shown]
+    # In an AVI the index leads to a frame, if it counts as we do; of MPEG-4, FFmpeg checks that a key frame is one.
+    trusted = not late and (kind in STORED or (kind, codec) == ("avi", "mpeg4"))
+    keys = [i for i, p in enumerate(shown) if p.key and (kind != "avi" or p.time == index.get(p.place, (None,))[0])]
     return Survey(
         times=times,
-        keys=[i for i, key in enumerate(able) if key or i == 0],
+        keys=sorted({0, *keys}) if trusted else [0],
         stills=frozenset(i for i, p in enumerate(shown) if p.size <= STILL and codec == "mpeg4" and not late),
         late=late,
     )
-
-
-def is_intra(data: bytes) -> bool:
-    """Whether an MPEG-4 frame is predicted from no other, whatever the flags of its container say."""
-    start = data.find(b"\0\0\1\xb6") + 4
-    return 4 <= start < len(data) and data[start] >> 6 == 0
 
 
 def check_avi(path: str | Path, packets: list[Packet], index: dict[int, tuple], promised: int) -> None:

@@ -93,8 +93,6 @@ def test_an_index_that_calls_every_frame_a_key_frame_is_not_believed(tmp_path):
     for i in range(COUNT):  # what it is, flags, place, bytes
         data[index + 16 * i + 4] |= 0x10
     path.write_bytes(data)
-    with av.open(str(path)) as container:
-        assert all(packet.is_keyframe for packet in container.demux(video=0) if packet.size)
     assert video.survey(path).keys == list(range(0, COUNT, 12))
     clip, _ = decode_clip(path, 4, 2, 64, 0.99)
     assert numbers(clip) == [65, 67, 69, 71]
