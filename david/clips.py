@@ -1,32 +1,18 @@
-"""Clips: F frames of every video of a split, decoded exactly once into a memory map, served as batches.
+"""Clips: F frames of every video of a split, decoded exactly once into a memory map, served as batches."""
 
-The cache is one folder a split, `<cache>/clips/<dataset>-<split>-<key>/`; the key covers everything that
-changes a pixel. It holds `clips.u8` (raw uint8, one row a video), `journal.jsonl` (one line a finished row,
-so that an interrupted build goes on where it was), and at the end `report.json` and `report.txt` (what was
-left out and why) and `meta.json`, whose presence says that the cache is complete. It can all be made again:
-delete it at will.
-"""
-
-import contextlib
 import functools
-import importlib.metadata
-import json
-import os
 import warnings
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from david import decode, files
+from david.cache import decoded, sampling_of
 from david.datasets import Dataset, digest
-from david.progress import track
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet's, of RGB in [0, 1]: protocol 2.4
 STD = (0.229, 0.224, 0.225)
-FORMAT = 2  # of the cache; raise it when the meaning of its files changes
 
 
 @functools.cache
@@ -172,9 +158,9 @@ def open_clips(
     left out, named in one warning and in the report; a class left empty by that is a ValueError. OSError
     where the cache folder is full, PermissionError where it cannot be written.
     """
-    folder, sampling = decoded(dataset, split, frames, stride, size, seed, workers, timeout, cache)
+    sampling = sampling_of(split, frames=frames, stride=stride, size=size, seed=seed)
+    folder, skipped = decoded(dataset, split, sampling, workers=workers, timeout=timeout, cache=cache)
     videos = getattr(dataset, split)
-    skipped = files.read_json(folder / "report.json")
     bad = {video["row"] for video in skipped}
     kept = [row for row in range(len(videos)) if row not in bad]
     if bad:
@@ -204,121 +190,3 @@ def open_clips(
         fingerprint=digest(dataset.fingerprint, split, sampling, names),
         paths=np.array([str(videos[row].path) for row in kept]),
     )
-
-
-def decoded(
-    dataset: Dataset, split: str, frames, stride, size, seed=0, workers=None, timeout=60.0, cache=None
-) -> tuple[Path, dict]:
-    """(folder of the cached split, built first if it is not whole; what its clips' frames depend on)."""
-    if split not in ("train", "test"):
-        raise ValueError(f"split={split!r}: 'train' or 'test'")
-    videos = getattr(dataset, split)
-    seed = seed if split == "train" else None  # centred clips do not depend on it
-    sampling = {"frames": frames, "stride": stride, "size": size, "seed": seed}
-    stats = [os.stat(video.path) for video in videos]
-    sources = [(v.name, stat.st_size, stat.st_mtime_ns) for v, stat in zip(videos, stats)]
-    key = digest(FORMAT, decoder_version(), sampling, sources)
-    folder = Path(cache or files.cache_folder()).expanduser() / "clips" / f"{dataset.name}-{split}-{key}"
-    if not (folder / "meta.json").exists():
-        files.make_folder(folder)
-        with files.locked(folder / "building.lock"):
-            if not (folder / "meta.json").exists():  # another process may just have finished it
-                build(folder, dataset, split, sampling, workers or os.cpu_count() or 1, timeout)
-    return folder, sampling
-
-
-def decode_report(dataset: Dataset, split: str, **options) -> list[dict]:
-    """What decoding found, for each video of the split: {"frames": n of the whole video}, or {"error": why it is out}.
-
-    options: those of `open_clips`. What is not in the cache yet is decoded.
-    """
-    folder, _ = decoded(dataset, split, **options)
-    entries = {}
-    for line in (folder / "journal.jsonl").read_bytes().splitlines():
-        with contextlib.suppress(ValueError):  # half a line, of a process that was killed
-            entries[json.loads(line)["row"]] = json.loads(line)
-    return [entries[row] for row in range(len(getattr(dataset, split)))]
-
-
-def decoder_version() -> str:
-    """Names and versions of what decodes (decord; or decord2, where it has no wheel) and resizes (av)."""
-    found = []
-    for name in ("decord", "decord2", "av"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found.append(f"{name} {importlib.metadata.version(name)}")
-    return ", ".join(found)
-
-
-def window_start(seed: int | None, name: str) -> float | str:
-    """Where a video's window starts: u in [0, 1), a hash of seed and name; "centre" without a seed."""
-    return "centre" if seed is None else int(digest(seed, name)[:12], 16) / 16**12
-
-
-def build(folder: Path, dataset: Dataset, split: str, sampling: dict, workers: int, timeout: float) -> None:
-    """Decode what the journal of `folder` does not have yet; then write the report, and `meta.json` last."""
-    videos = getattr(dataset, split)
-    clip_bytes = sampling["frames"] * sampling["size"] ** 2 * 3
-    target = folder / "clips.u8"
-    with open(target, "ab") as data, open(folder / "journal.jsonl", "ab+") as journal:
-        files.reserve(data, len(videos) * clip_bytes)
-        done = read_journal(journal, target, clip_bytes, len(videos))
-        common = {name: sampling[name] for name in ("frames", "stride", "size")} | {"out": str(target)}
-        jobs = [
-            {
-                "row": row,
-                "path": str(video.path),
-                "start": window_start(sampling["seed"], video.name),
-                "offset": row * clip_bytes,
-                **common,
-            }
-            for row, video in enumerate(videos)
-            if row not in done
-        ]
-        answers = decode.decode_all(jobs, workers=min(workers, len(jobs)), timeout=timeout)
-        # closing: after Ctrl-C a notebook keeps this frame for its traceback, and would keep the workers too.
-        with track(total=len(videos), desc="decoding", unit="clip") as bar, contextlib.closing(answers):
-            bar.update(len(done))
-            for job, answer in answers:
-                done[job["row"]] = {"row": job["row"]} | answer
-                journal.write(json.dumps(done[job["row"]]).encode() + b"\n")
-                journal.flush()
-                bar.update()
-        os.fsync(data.fileno())
-
-    skipped = [
-        {"row": row, "name": video.name, "path": str(video.path), "reason": done[row]["error"]}
-        for row, video in enumerate(videos)
-        if "error" in done[row]
-    ]
-    lines = [f"{dataset.name} {split}: {len(skipped)} of {len(videos)} videos left out"]
-    lines[0] += ": delete this folder to try them again" if skipped else ""
-    lines += [f"{video['path']}: {video['reason']}" for video in skipped]
-    files.write_bytes(folder / "report.txt", ("\n".join(lines) + "\n").encode())
-    files.write_json(folder / "report.json", skipped)
-    names = [video.name for video in videos]
-    files.write_json(folder / "meta.json", {"decoder": decoder_version(), **sampling, "names": names})
-
-
-def read_journal(journal, target: Path, clip_bytes: int, rows: int) -> dict[int, dict]:
-    """{row: entry} of an open journal, for the rows whose clips are in `target` as they were written.
-
-    The others are done again: a process that is killed may leave half a line, and a machine that loses power
-    may leave lines without their pixels.
-    """
-    journal.seek(0)
-    text = journal.read()
-    if text and not text.endswith(b"\n"):
-        journal.write(b"\n")
-    done = {}
-    with open(target, "rb") as data:
-        for line in text.splitlines():
-            try:
-                entry = json.loads(line)
-                row = entry["row"]
-                data.seek(row * clip_bytes)
-                whole = "error" in entry or zlib.crc32(data.read(clip_bytes)) == entry["crc"]
-            except (ValueError, TypeError, KeyError):
-                continue
-            if whole and row < rows:
-                done[row] = entry
-    return done

@@ -17,3 +17,10 @@ def track(iterable=None, *, total: int | None = None, desc: str | None = None, u
     silent = os.environ.get("DAVID_PROGRESS") == "0"
     scale = unit == "B"  # 1.2GB, not 1200000000B
     return tqdm(iterable, total=total, desc=desc, unit=unit, unit_scale=scale, disable=silent)
+
+
+def about(seconds: float) -> str:
+    """A time to go in words: "about 40 s", "about 12 min", "about 2.5 h"."""
+    if seconds < 90:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"

@@ -1,29 +1,22 @@
-"""Decoded once, served as batches, resumed after any interruption; bad videos are named and left out."""
+"""Clips are served as batches, normalised; the right frames of the right videos, the bad ones named and left out."""
 
-import contextlib
 import json
 import os
-import shutil
-import signal
-import subprocess
 import sys
-import time
 import warnings
-from collections import Counter, namedtuple
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from conftest import write_dataset, write_video
-from test_decode import assert_ends
+from test_cache import SHAPE, poisoned
 
-from david import decode
-from david.clips import MEAN, STD, Clips, decode_report, denormalise, normalise, open_clips
+from david import workers
+from david.cache import decode_report
+from david.clips import MEAN, STD, Clips, denormalise, normalise, open_clips
 from david.datasets import load
 from david.decode import decode_clip
-
-SHAPE = {"frames": 8, "stride": 4, "size": 48}
 
 
 @pytest.fixture
@@ -111,14 +104,6 @@ def test_to_cuda_holds_the_rows_in_use(clips):
     torch.testing.assert_close(part.batch([2, 0]).cpu(), clips.batch([0, 4]))
 
 
-@contextlib.contextmanager
-def poisoned():
-    """Within it, decoding anything is an error."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decode, "start_worker", lambda: pytest.fail("a worker was started"))
-        yield
-
-
 def test_clips_hold_the_right_pixels(tiny_motions, tmp_path):
     train = open_clips(tiny_motions, "train", **SHAPE, seed=1, workers=2, cache=tmp_path)
     test = open_clips(tiny_motions, "test", **SHAPE, cache=tmp_path)
@@ -134,129 +119,6 @@ def test_clips_hold_the_right_pixels(tiny_motions, tmp_path):
         windows = (decode_clip(video.path, 8, 4, 48, (place + 0.5) / 12)[0] for place in range(12))
         places.add(next(i for i, window in enumerate(windows) if (train.videos[row] == window).all()))
     assert len(places) > 3
-
-
-def test_a_complete_cache_is_opened_without_decoding(tiny_motions, tmp_path):
-    first = open_clips(tiny_motions, "train", **SHAPE, cache=tmp_path)
-    with poisoned():
-        again = open_clips(tiny_motions, "train", **SHAPE, cache=tmp_path)
-    np.testing.assert_array_equal(first.videos, again.videos)
-    assert first.fingerprint == again.fingerprint
-
-
-def test_the_key_covers_what_changes_a_pixel(tmp_path):
-    dataset = load("ucf101", write_dataset(tmp_path / "data"))
-    cache = tmp_path / "cache"
-
-    def folders():
-        return set((cache / "clips").iterdir())
-
-    open_clips(dataset, "train", **SHAPE, cache=cache, workers=1)
-    seen = folders()
-    variants = [{"frames": 4}, {"stride": 1}, {"size": 32}, {"seed": 1}]
-    for changed in variants:
-        open_clips(dataset, "train", **SHAPE | changed, cache=cache, workers=1)
-        assert len(folders() - seen) == 1, changed
-        seen = folders()
-    open_clips(dataset, "test", **SHAPE, cache=cache)
-    seen = folders()
-    with poisoned():
-        open_clips(dataset, "test", **SHAPE, seed=1, cache=cache)  # centred: the seed changes nothing
-    write_video(dataset.train[0].path, 35, width=64, height=48)
-    open_clips(dataset, "train", **SHAPE, cache=cache)
-    assert len(folders() - seen) == 1
-
-
-def test_the_fingerprint_is_the_same_on_another_machine(tmp_path):
-    prints = []
-    for place in ("here", "there"):
-        dataset = load("ucf101", write_dataset(tmp_path / place / "data"))
-        prints.append(open_clips(dataset, "train", **SHAPE, cache=tmp_path / place).fingerprint)
-        time.sleep(0.01)
-    assert prints[0] == prints[1]
-    other = open_clips(dataset, "train", **SHAPE, seed=3, cache=tmp_path / place).fingerprint
-    assert other != prints[0]
-
-
-SLOW = """
-import signal, sys, time
-from david import clips, decode
-from david.datasets import load
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may start its background jobs deaf to it
-start, decode_all = decode.start_worker, decode.decode_all
-def tell():
-    worker = start()
-    print(worker.pid, flush=True)
-    return worker
-def slowly(*args, **kwargs):
-    for answer in decode_all(*args, **kwargs):
-        time.sleep(0.05)
-        yield answer
-decode.start_worker, decode.decode_all = tell, slowly
-dataset = load("ucf101", sys.argv[1])
-clips.open_clips(dataset, "train", frames=8, stride=4, size=48, workers=2, cache=sys.argv[2])
-"""
-
-
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_build_goes_on_where_it_was(tmp_path, monkeypatch, how):
-    root = write_dataset(tmp_path / "data", classes=("A", "B", "C"), clips=10)
-    dataset = load("ucf101", root)
-    whole = open_clips(dataset, "train", **SHAPE, cache=tmp_path / "whole")
-
-    command = [sys.executable, "-c", SLOW, root, tmp_path / "cut"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as build:
-        pids = [int(build.stdout.readline()) for _ in range(2)]
-        journal = None
-        while journal is None or len(journal.read_bytes().splitlines()) < 5:
-            assert build.poll() is None
-            journal = next((tmp_path / "cut").glob("clips/*/journal.jsonl"), None)
-            time.sleep(0.01)
-        build.send_signal(how)
-        errors = build.communicate(timeout=20)[1]
-    assert build.returncode != 0 and ("KeyboardInterrupt" in errors) == (how == signal.SIGINT)
-    for pid in pids:
-        assert_ends(pid)
-    assert not (journal.parent / "meta.json").exists()
-    finished = len(journal.read_bytes().splitlines())
-    assert 5 <= finished < 30
-
-    # What else an interruption may leave: half a line, and a line whose pixels never reached the disk.
-    with open(journal, "ab") as file:
-        file.write(b'{"row": 2')
-    jobs = []
-    decode_all = decode.decode_all
-    monkeypatch.setattr(decode, "decode_all", lambda todo, **kw: decode_all(jobs.extend(todo) or todo, **kw))
-    resumed = open_clips(dataset, "train", **SHAPE, cache=tmp_path / "cut")
-    assert len(jobs) == 30 - finished
-    np.testing.assert_array_equal(resumed.videos, whole.videos)
-    assert resumed.fingerprint == whole.fingerprint
-    reports = [decode_report(dataset, "train", **SHAPE, cache=tmp_path / name) for name in ("whole", "cut")]
-    assert reports[0] == reports[1] and [entry["frames"] for entry in reports[0][:3]] == [21, 22, 23]
-
-
-def test_a_journal_line_without_its_pixels_is_done_again(tmp_path):
-    dataset = load("ucf101", write_dataset(tmp_path / "data"))
-    whole = np.array(open_clips(dataset, "train", **SHAPE, cache=tmp_path).videos)
-    (folder,) = (tmp_path / "clips").iterdir()
-    (folder / "meta.json").unlink()
-    with open(folder / "clips.u8", "rb+") as file:
-        file.write(bytes(1000))
-    with open(folder / "journal.jsonl", "ab") as file:
-        file.write(b'{"row": 99, "crc": 0}\n[1]\n"text"\n{"row": 1}\n\x00\xff\n')
-    np.testing.assert_array_equal(open_clips(dataset, "train", **SHAPE, cache=tmp_path).videos, whole)
-
-
-def test_two_processes_build_one_cache_together(tmp_path):
-    root = write_dataset(tmp_path / "data", clips=4)
-    command = [sys.executable, "-c", SLOW, root, tmp_path / "cache"]
-    builds = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [build.communicate(timeout=60)[0] for build in builds]
-    assert [build.returncode for build in builds] == [0, 0]
-    assert sum(line.isdigit() for output in outputs for line in output.split()) == 2  # one of them did the work
-    (journal,) = (tmp_path / "cache").glob("clips/*/journal.jsonl")
-    rows = Counter(json.loads(line)["row"] for line in journal.read_text().splitlines())
-    assert rows == Counter(range(8))
 
 
 def test_bad_videos_are_named_once_and_left_out(tmp_path):
@@ -305,41 +167,12 @@ def test_a_class_left_empty_is_an_error(tmp_path):
 
 def test_a_hanging_decoder_is_reported(tmp_path, monkeypatch):
     dataset = load("ucf101", write_dataset(tmp_path / "data"))
-    monkeypatch.setattr(decode, "WORKER", (sys.executable, "-c", "import time; time.sleep(60)"))
+    monkeypatch.setattr(workers, "WORKER", (sys.executable, "-c", "import time; time.sleep(60)"))
     with (
         pytest.warns(UserWarning, match=r"4 of 4 .*timed out after 0\.2 s"),
         pytest.raises(ValueError, match="A, B"),
     ):
         open_clips(dataset, "train", **SHAPE, timeout=0.2, cache=tmp_path)
-
-
-def test_full_and_read_only_cache_folders(tiny_motions, tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(PermissionError, match=r"cannot write in the folder .*file.*DAVID_CACHE"):
-        open_clips(tiny_motions, "test", **SHAPE, cache=tmp_path / "file")
-    usage = namedtuple("usage", "total used free")(1000, 900, 100)
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
-    with pytest.raises(OSError, match=r"needs [\d,]+ bytes and has 100 free.*DAVID_CACHE"):
-        open_clips(tiny_motions, "test", **SHAPE, cache=tmp_path / "full")
-
-
-def test_a_complete_cache_may_be_read_only(tiny_motions, tmp_path, monkeypatch):
-    open_clips(tiny_motions, "test", **SHAPE, cache=tmp_path)
-    (folder,) = (tmp_path / "clips").iterdir()
-    before = sorted((path.name, path.stat().st_mtime_ns) for path in folder.iterdir())
-    monkeypatch.setattr("david.files.make_folder", lambda folder: pytest.fail("tried to write"))
-    clips = open_clips(tiny_motions, "test", **SHAPE, cache=tmp_path)
-    clips.to("cpu").videos[0] = 0  # in memory only
-    assert sorted((path.name, path.stat().st_mtime_ns) for path in folder.iterdir()) == before
-    assert open_clips(tiny_motions, "test", **SHAPE, cache=tmp_path).videos[0].any()
-
-
-def test_corrupt_cache_files_name_the_remedy(tiny_motions, tmp_path):
-    open_clips(tiny_motions, "test", **SHAPE, cache=tmp_path)
-    (report,) = tmp_path.glob("clips/*/report.json")
-    report.write_text("[{")
-    with pytest.raises(ValueError, match=r"report\.json is not valid JSON"):
-        open_clips(tiny_motions, "test", **SHAPE, cache=tmp_path)
 
 
 def test_unknown_split(tiny_motions):

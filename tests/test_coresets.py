@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_dataset, write_video
-from test_decode import reference
 from test_matching import noise_clips
+from test_video import reference
 
 from david.clips import denormalise, normalise, open_clips
 from david.datasets import load

@@ -11,7 +11,7 @@ from collections import namedtuple
 import pytest
 
 from david import files
-from david.progress import track
+from david.progress import about, track
 
 
 def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
@@ -125,3 +125,7 @@ def test_track_is_silent_when_told_so(monkeypatch, capfd):
     monkeypatch.setenv("DAVID_PROGRESS", "1")
     assert list(track(range(3), desc="loud", unit="clip")) == [0, 1, 2]
     assert "loud" in capfd.readouterr().err
+
+
+def test_a_time_to_go_in_words():
+    assert [about(seconds) for seconds in (39.6, 720, 9000)] == ["about 40 s", "about 12 min", "about 2.5 h"]

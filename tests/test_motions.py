@@ -26,7 +26,7 @@ SEVERE = Nuisance(texture=0.3, colour=1, size=0.5, position=1, speed=0.6, noise=
 
 
 def every_frame(video):
-    """All 40 frames as decord gives them: uint8 (40, 48, 48, 3)."""
+    """All 40 frames as they are decoded: uint8 (40, 48, 48, 3)."""
     return decode_clip(video.path, FRAMES, 1, 48)[0]
 
 

@@ -5,6 +5,7 @@ counts them, and the dataset's `missing` names them. The labels of the official 
 split is the validation list. The group is the YouTube video.
 """
 
+import re
 from pathlib import Path
 
 from david.datasets import Dataset
@@ -63,7 +64,7 @@ def read_list(path: Path, split: str) -> list[Listed]:
     for where, row in csv_rows(path, *COLUMNS):
         if row["split"] not in NAMES[split]:
             raise ValueError(f"{where}: the split {row['split']!r} is not {' or '.join(NAMES[split])}: remove the row")
-        if not (row["time_start"].isdecimal() and row["time_end"].isdecimal()):
+        if not all(re.fullmatch(r"\d{1,6}", row[column]) for column in ("time_start", "time_end")):
             raise ValueError(f"{where}: mend {row['time_start']!r}, {row['time_end']!r}: whole seconds are wanted")
         start, end = int(row["time_start"]), int(row["time_end"])
         listed.append(Listed(row["label"], f"{row['youtube_id']}_{start:06d}_{end:06d}", split, where))

@@ -82,7 +82,7 @@ def read_list(path: Path, split: str, classes: list[str]) -> list[Listed]:
     listed, known = [], set(classes)
     for number, item in enumerate(read_json(path, list), 1):
         where = f"{path}: video {number}"
-        if not isinstance(item, dict) or not {"id", "template"} <= set(item):
+        if not isinstance(item, dict) or "id" not in item or not isinstance(item.get("template"), str):
             raise ValueError(f'{where}: mend {item!r}, which is not like {{"id": "1", "template": "Lifting [one]"}}')
         title = item["template"].replace("[", "").replace("]", "")
         if title not in known:

@@ -15,7 +15,7 @@ from pathlib import Path
 from david.datasets import Dataset
 from david.datasets.core import Listed, assemble, csv_list, find_root, numbered_lines, read_csv
 
-LINE = re.compile(r"(?P<folder>[^/\\]+)/(?P<file>[^/\\]+?\.\w+)(?:\s+(?P<number>\d+))?")
+LINE = re.compile(r"(?P<folder>[^/\\]+)/(?P<file>[^/\\]+?\.\w+)(?:\s+(?P<number>\d{1,6}))?")
 
 
 def ucf101(
@@ -81,7 +81,7 @@ def read_classes(path: Path) -> list[str]:
     numbers: dict[int, str] = {}
     for where, line in numbered_lines(path):
         number, _, title = line.partition(" ")
-        if not number.isdigit() or not title.strip():
+        if not re.fullmatch(r"\d{1,6}", number) or not title.strip():
             raise ValueError(f"{where}: mend {line!r}, which is not of the form '1 ApplyEyeMakeup'")
         if int(number) in numbers or title.strip() in numbers.values():
             raise ValueError(f"{where}: remove {line!r}, which repeats a number or a class")

@@ -1,0 +1,168 @@
+"""A damaged file ends as a skip that the report names, or as a clip of the right frames; nothing hangs.
+
+What is in the picture shows as damage where the codec has no means to notice it, but in its place.
+"""
+
+import json
+import random
+import struct
+import time
+
+import av
+import pytest
+from numbered import COUNT, KINDS, SIZE, number_of, write_numbered, write_packed
+
+from david.cache import window_start
+from david.clips import open_clips
+from david.datasets import Dataset, Video
+from david.decode import frame_indices
+
+SHAPE = {"frames": 16, "stride": 4, "size": SIZE}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """File name -> bytes of a whole video of each kind."""
+    folder = tmp_path_factory.mktemp("whole")
+    paths = [write_numbered(folder / name, *how) for name, how in KINDS.items()]
+    paths.append(write_packed(folder / "packed.avi", folder / "b.avi"))
+    return {path.name: path.read_bytes() for path in paths}
+
+
+def build(folder, contents):
+    """What becomes of the files `contents` (name -> bytes): {name: (its reason or None, its clip, its frames)}."""
+    folder.mkdir(exist_ok=True)
+    videos = []
+    for name, data in contents.items():
+        (folder / name).write_bytes(data)
+        videos.append(Video(folder / name, name, 0, name))
+    started = time.monotonic()
+    clips = open_clips(
+        Dataset("damaged", ("any",), tuple(videos), (), False), "train", **SHAPE, workers=2, cache=folder
+    )
+    assert time.monotonic() - started < 60  # a clip's limit: nothing came near it
+    (report,) = folder.glob("clips/*/report.json")
+    reasons = {video["name"]: video["reason"] for video in json.loads(report.read_text())}
+    text = report.with_suffix(".txt").read_text()
+    assert all(f"{folder / name}: {reason}\n" in text for name, reason in reasons.items())
+    assert sorted([*reasons, *clips.names]) == sorted(contents)
+    assert not [reason for reason in reasons.values() if "crashed" in reason or "timed out" in reason]
+    entries = map(json.loads, report.with_name("journal.jsonl").read_text().splitlines())
+    counts = {videos[entry["row"]].name: entry.get("frames") for entry in entries}
+    pixels = dict(zip(clips.names, clips.videos[clips.rows]))
+    return {name: (reasons.get(name), pixels.get(name), counts[name]) for name in contents}
+
+
+def wanted(name, n=COUNT):
+    """The numbers that the clip of a file of `n` frames shows."""
+    return frame_indices(n, SHAPE["frames"], SHAPE["stride"], window_start(0, name)).tolist()
+
+
+def shown(clip):
+    """The numbers that a clip shows."""
+    return [number_of(picture) for picture in clip]
+
+
+def cut(data, rng):
+    """The beginning of a file."""
+    return data[: rng.randrange(100, len(data) - 1500)]
+
+
+def zeroed(data, rng):
+    """A file with a range of zeros."""
+    start, length = rng.randrange(len(data)), rng.choice([64, 1024, 20000])
+    return data[:start] + bytes(len(data[start : start + length])) + data[start + length :]
+
+
+def holed(data, rng):
+    """A file that lacks a range."""
+    start = rng.randrange(1000, len(data) - 9000)
+    return data[:start] + data[start + rng.choice([1, 700, 8000]) :]
+
+
+def flipped(data, rng):
+    """A file with one to a hundred wrong bits."""
+    data = bytearray(data)
+    for _ in range(rng.choice([1, 10, 100])):
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    return bytes(data)
+
+
+def test_damage_of_any_kind(whole, tmp_path):
+    rng = random.Random(0)
+    contents = {
+        f"{damage.__name__}-{i}-{name}": damage(data, rng)
+        for name, data in whole.items()
+        for damage, times in ((cut, 2), (zeroed, 2), (holed, 2), (flipped, 3))
+        for i in range(times)
+    }
+    assert len(contents) == 54
+    with pytest.warns(UserWarning, match=r"of 54 videos of damaged train left out"):
+        found = build(tmp_path, contents)
+    for name, (reason, clip, n) in found.items():
+        if name.startswith(("cut", "holed")):
+            assert reason, name
+        elif clip is not None:
+            assert n == COUNT and all(got in (number, None) for got, number in zip(shown(clip), wanted(name))), name
+    skipped = sum(reason is not None for reason, _, _ in found.values())
+    assert 36 < skipped < 54  # a bit or two in the picture may go unnoticed
+
+
+def test_a_frame_that_ffmpeg_steps_over_in_silence(whole, tmp_path):
+    contents = {}
+    for name, data in whole.items():
+        (tmp_path / name).write_bytes(data)
+        with av.open(str(tmp_path / name)) as container:
+            places = [packet.pos for packet in container.demux(video=0) if packet.size]
+        data = bytearray(data)
+        if name.endswith("avi"):
+            data[places[40] - 8 : places[40] - 4] = b"JUNK"  # the name of what is to be ignored
+        elif name.endswith("mp4"):
+            entry = data.find(b"ctts") + 12 + 40 * 8  # how many frames, and how much later than decoded they are shown
+            data[entry + 4 : entry + 8] = struct.pack(">i", 1 << 24)  # an edit leaves out what is so late
+        else:
+            start = data.rfind(0xA3, 0, places[40])
+            assert places[40] - start < 5
+            data[start] = 0xEC  # likewise to be ignored
+        contents[name] = bytes(data)
+    contents["whole.avi"] = whole["plain.avi"]  # a class must not be left empty
+    with pytest.warns(UserWarning, match=f"{len(whole)} of {len(whole) + 1} videos of damaged train left out"):
+        build(tmp_path / "broken", contents)
+
+
+def test_a_wrong_extension_changes_nothing(whole, tmp_path):
+    suffixes = [".avi", ".mp4", ".webm", ".mkv", ".mov"]
+    contents = {f"{name}-{i}{suffix}": data for name, data in whole.items() for i, suffix in enumerate(suffixes)}
+    for name, (reason, clip, n) in build(tmp_path, contents).items():
+        assert reason is None and n == COUNT and shown(clip) == wanted(name)
+
+
+def overreported(name, data, extra):
+    """A file whose header promises `extra` frames too many."""
+    data, count = bytearray(data), struct.pack("<I", COUNT)
+    if name.endswith("avi"):
+        for chunk, offset in ((b"avih", 8 + 16), (b"strh", 8 + 32)):  # frames of the film; of the stream
+            start = data.find(chunk) + offset
+            assert data[start : start + 4] == count
+            data[start : start + 4] = struct.pack("<I", COUNT + extra)
+    elif name.endswith("mp4"):
+        start = data.find(b"stsz") + 12
+        assert data[start : start + 4] == count[::-1]
+        data[start : start + 4] = struct.pack(">I", COUNT + extra)
+    else:
+        start = data.find(b"\x44\x89\x88") + 3  # duration, a double, in milliseconds
+        (duration,) = struct.unpack(">d", data[start : start + 8])
+        assert duration == 40 * COUNT
+        data[start : start + 8] = struct.pack(">d", duration + 40 * extra)
+    return bytes(data)
+
+
+def test_a_header_that_promises_too_many_frames(whole, tmp_path):
+    contents = {f"{extra}-{name}": overreported(name, data, extra) for name, data in whole.items() for extra in (1, 90)}
+    with pytest.warns(UserWarning, match=r"5 of 12 videos of damaged train left out"):
+        found = build(tmp_path, contents)
+    for name, (reason, clip, n) in found.items():
+        if name.startswith("1-") or name.endswith("mp4"):  # one too many is found in whole files; MP4 lists each frame
+            assert n == COUNT and shown(clip) == wanted(name), name
+        else:
+            assert reason.startswith("truncated"), name
