@@ -6,6 +6,8 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
+from torch.distributed.elastic.multiprocessing.errors import record
+
 from david import sharding
 from david.experiment import Experiment
 from david.methods import method
@@ -76,12 +78,12 @@ def main(arguments: list[str] | None = None) -> int:
             options.method, ipcs=options.ipc, seeds=options.seed, jobs=options.jobs, client=client
         )
         if sharding.rank() == 0:
-            for record in records:
-                top1 = [student["top1"] for student in record["students"]]
-                run = f"{record['method']}, IPC {record['ipc']}, seed {record['seed']}"
-                print(f"{run}: top-1 {100 * sum(top1) / len(top1):.1f} %, {record['path']}")
+            for made in records:
+                top1 = [student["top1"] for student in made["students"]]
+                run = f"{made['method']}, IPC {made['ipc']}, seed {made['seed']}"
+                print(f"{run}: top-1 {100 * sum(top1) / len(top1):.1f} %, {made['path']}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(record(main)())  # under torchrun, its last lines are then the error of the rank that failed first

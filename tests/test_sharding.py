@@ -59,9 +59,9 @@ def test_every_rank_has_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    for wanted, expected in [(None, "cuda:1"), ("cuda", "cuda:1"), ("cpu", "cpu")]:
+    for wanted, got in [(None, "cuda:1"), ("cuda", "cuda:1"), ("cpu", "cpu")]:
         with sharding.group(wanted) as device:
-            assert device == torch.device(expected)
+            assert device == torch.device(got)
     assert joined == ["cpu:gloo,cuda:nccl", "left"] * 2 + ["gloo", "left"] and chosen == [torch.device("cuda:1")] * 2
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(ValueError, match="rank 2 of this machine finds 2 GPUs; use torchrun --nproc-per-node=2"):
