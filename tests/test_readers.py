@@ -9,7 +9,7 @@ from test_images import unpack
 
 from david.clips import open_clips
 from david.datasets import READERS, load
-from david.datasets.report import describe, duplicates
+from david.datasets.report import describe, duplicates, second_opinion
 
 SMALL = {"width": 64, "height": 48}
 SHAPE = {"frames": 8, "stride": 2, "size": 48, "workers": 1}
@@ -279,3 +279,15 @@ def test_the_known_duplicate_of_ucf101(test_data):
     found = duplicates(load("ucf12", test_data / "ucf12"))
     known = found[found["class"] == "TrampolineJumping"]
     assert known["name"].tolist() == ["v_TrampolineJumping_g08_c01", "v_TrampolineJumping_g12_c05"]
+
+
+def test_a_second_opinion_on_every_frame(tmp_path):
+    pytest.importorskip("decord")
+    dataset = load("ucf101", write_dataset(tmp_path))
+    damaged = dataset.train[2].path
+    damaged.write_bytes(damaged.read_bytes()[:3000])
+    table = second_opinion(dataset, videos=4)
+    assert table["name"].tolist() == [dataset.train[i].name for i in (0, 1, 3)]
+    assert table["pyav"].tolist() == table["decord"].tolist() == [21, 22, 22]
+    assert (table["largest difference"] <= 2).all() and (table["share that differs"] < 0.01).all()
+    assert len(second_opinion(dataset, videos=1)) == 1
