@@ -56,7 +56,7 @@ def _pages(root: Path, plan: list[dict]) -> list[str]:
             {
                 "page": f"[{_title(notebook)}]({page['output']})",
                 "preset": (page.get("parameters") or {}).get("preset", "its default"),
-                "run at (UTC)": run.start_time[:16].replace("T", " "),
+                "run at (UTC)": run.start_time[:16].translate({ord("-"): "\u2011", ord("T"): "\u00a0"}),  # in one line
                 "seconds": f"{run.duration:.0f}",
                 **{kind: made.records.get(kind, 0) for kind in ("published", "read", "made")},
                 "on": chr(ord("A") + machines.index(on)),
