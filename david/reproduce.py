@@ -153,16 +153,17 @@ def _compute(todo: list[Path], folder: Path, videos: dict[Path, str | None], job
         return []
     if jobs > 1:
         os.environ["DAVID_PROGRESS"] = "0"  # bars of several processes would overwrite each other
-    started, begun, failed = time.perf_counter(), datetime.now(UTC), []
+    started, failed = time.perf_counter(), []
+    session = folder / "sessions" / f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%S.%f}.json"
     calls = (delayed(_attempt)(path, folder, videos[path]) for path in todo)
     try:
         results = Parallel(n_jobs=jobs, return_as="generator_unordered")(calls)
         for number, (name, seconds, error) in enumerate(results, 1):
             print(f"[{number}/{len(todo)}] {name}: {'failed' if error else f'{seconds:.0f} s'}", flush=True)
             failed += [f"{name}: {error}"] if error else []
+            write_json(session, {"seconds": time.perf_counter() - started, "jobs": jobs})
     finally:
-        session = {"seconds": time.perf_counter() - started, "jobs": jobs}
-        write_json(folder / "sessions" / f"{begun:%Y-%m-%dT%H-%M-%S.%f}.json", session)
+        write_json(session, {"seconds": time.perf_counter() - started, "jobs": jobs})
     return failed
 
 
