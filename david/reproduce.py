@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
+import torch
 from joblib import Parallel, delayed
 
 from david.execution import machine, versions
@@ -88,6 +89,7 @@ def compare(published: Iterable[dict], again: Iterable[dict]) -> pd.DataFrame:
 
 def _attempt(published: Path, folder: Path, videos: str | None) -> tuple[str, float, str]:
     """The record's name, the seconds it took, and what went wrong, if anything did."""
+    torch.set_num_threads(1)  # as for the published records: the last digits of sums depend on it
     started = time.perf_counter()
     try:
         remake(published, folder, videos)
@@ -111,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--into", type=Path, help="where the new records go (default: runs/reproduced)")
     parser.add_argument("--dataset", help="only the records of this dataset")
     parser.add_argument("--videos", type=_folder, action="append", default=[], help="dataset=folder of its videos")
-    parser.add_argument("--jobs", type=int, default=1, help="processes; more than one keep to one thread each")
+    parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
     options = parser.parse_args(arguments)
     root, videos = options.root.resolve(), dict(options.videos)
     folder = (options.into or root / "runs" / "reproduced").resolve()
@@ -151,17 +153,17 @@ def _compute(todo: list[Path], folder: Path, videos: dict[Path, str | None], job
         return []
     if jobs > 1:
         os.environ["DAVID_PROGRESS"] = "0"  # bars of several processes would overwrite each other
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
-    started, begun, failed = time.perf_counter(), datetime.now(UTC), []
+    started, failed = time.perf_counter(), []
+    session = folder / "sessions" / f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%S.%f}.json"
     calls = (delayed(_attempt)(path, folder, videos[path]) for path in todo)
     try:
         results = Parallel(n_jobs=jobs, return_as="generator_unordered")(calls)
         for number, (name, seconds, error) in enumerate(results, 1):
             print(f"[{number}/{len(todo)}] {name}: {'failed' if error else f'{seconds:.0f} s'}", flush=True)
             failed += [f"{name}: {error}"] if error else []
+            write_json(session, {"seconds": time.perf_counter() - started, "jobs": jobs})
     finally:
-        session = {"seconds": time.perf_counter() - started, "jobs": jobs}
-        write_json(folder / "sessions" / f"{begun:%Y-%m-%dT%H-%M-%S.%f}.json", session)
+        write_json(session, {"seconds": time.perf_counter() - started, "jobs": jobs})
     return failed
 
 

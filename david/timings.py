@@ -9,8 +9,8 @@ from david.files import read_json, write_bytes
 
 INTRODUCTION = """# Execution statistics
 
-What this copy of the book took: when each page was run, at which preset, for how many seconds, on what, and how many
-records it used: *published* with the repository, *read* back from earlier runs of this installation, or *made* by the
+What this copy of the book took: when each page was run, at which preset, for how many seconds, and on what. *Records*
+are those that it used: published with the repository / read back from earlier runs of this installation / made by the
 page itself. A page whose sources have not changed is not run again and keeps its line."""
 
 RECORDS = """## What the published records took
@@ -54,21 +54,16 @@ def _pages(root: Path, plan: list[dict]) -> list[str]:
         total += run.duration
         rows.append(
             {
-                "page": f"[{_title(notebook)}]({page['output']})",
-                "preset": (page.get("parameters") or {}).get("preset", "its default"),
-                "run at (UTC)": run.start_time[:16].replace("T", " "),
+                "page": f"[{path.stem}]({page['output']})",
+                "preset": (page.get("parameters") or {}).get("preset", "default"),
+                "run at (UTC)": run.start_time[:16].translate({ord("-"): "\u2011", ord("T"): "\u00a0"}),  # in one line
                 "seconds": f"{run.duration:.0f}",
-                **{kind: made.records.get(kind, 0) for kind in ("published", "read", "made")},
+                "records": " / ".join(str(made.records.get(kind, 0)) for kind in ("published", "read", "made")),
                 "on": chr(ord("A") + machines.index(on)),
             }
         )
     named = [f"**{chr(ord('A') + k)}**: {on}" for k, on in enumerate(machines)]
     return [_markdown(pd.DataFrame(rows)), f"In all {len(rows)} pages in {total:.0f} s.", *named]
-
-
-def _title(notebook) -> str:
-    head = next(cell for cell in notebook.cells if cell.cell_type == "markdown")
-    return head.source.splitlines()[0].removeprefix("# ")
 
 
 def _records(root: Path) -> str:
