@@ -18,6 +18,7 @@ def test_decode(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         benchmark, "apart", lambda function, *arguments: function(*arguments)
     )  # a process costs seconds
+    monkeypatch.setattr(benchmark, "BATCHES", 2)
     for i in range(2):
         write_video(tmp_path / f"{i}.avi", 30 + i, width=64, height=48)
     arguments = ["--clips", "4", "--rounds", "1", "--sizes", "3", "6"]
