@@ -104,7 +104,7 @@ def resize_and_crop(pictures: Iterable[np.ndarray], size: int) -> np.ndarray:
     for picture in pictures:
         width, height = scaled_size(picture.shape[1], picture.shape[0], size)
         if picture.shape[:2] != (height, width):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(picture), format="rgb24")  # no copy
             picture = scaler.reformat(frame, width, height, "rgb24", interpolation="BICUBIC").to_ndarray()
         top, left = (height - size) // 2, (width - size) // 2
         clip.append(picture[top : top + size, left : left + size])

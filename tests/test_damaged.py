@@ -10,7 +10,7 @@ import time
 
 import av
 import pytest
-from numbered import COUNT, KINDS, SIZE, number_of, write_numbered, write_packed
+from numbered import COUNT, KINDS, SIZE, number_of, packets_of, still, write_numbered, write_packed, write_packets
 
 from david.cache import window_start
 from david.clips import open_clips
@@ -108,26 +108,59 @@ def test_damage_of_any_kind(whole, tmp_path):
     assert 36 < skipped < 54  # a bit or two in the picture may go unnoticed
 
 
+def places_of(path):
+    """Where the encoded frames of a video lie, in the order of the file."""
+    with av.open(str(path)) as container:
+        return [packet.pos for packet in container.demux(video=0) if packet.size]
+
+
+def all_left_out(folder, contents, whole):
+    """Whether nothing but a whole file, added because a class may not be left empty, becomes a clip; the reasons."""
+    with pytest.warns(UserWarning, match=f"{len(contents)} of {len(contents) + 1} videos of damaged train left out"):
+        found = build(folder, contents | {"whole.avi": whole["plain.avi"]})
+    return [reason for reason, _, _ in found.values() if reason]
+
+
+def test_a_file_that_ends_within_its_last_frame(whole, tmp_path):
+    contents = {}
+    for name, data in whole.items():
+        (tmp_path / name).write_bytes(data)
+        contents[name] = data[: max(places_of(tmp_path / name)) + 5]
+    assert all("truncated" in reason for reason in all_left_out(tmp_path / "cut", contents, whole))
+
+
 def test_a_frame_that_ffmpeg_steps_over_in_silence(whole, tmp_path):
     contents = {}
     for name, data in whole.items():
         (tmp_path / name).write_bytes(data)
-        with av.open(str(tmp_path / name)) as container:
-            places = [packet.pos for packet in container.demux(video=0) if packet.size]
-        data = bytearray(data)
+        place, data = places_of(tmp_path / name)[40], bytearray(data)
         if name.endswith("avi"):
-            data[places[40] - 8 : places[40] - 4] = b"JUNK"  # the name of what is to be ignored
+            data[place - 8 : place - 4] = b"JUNK"  # the name of what is to be ignored
         elif name.endswith("mp4"):
             entry = data.find(b"ctts") + 12 + 40 * 8  # how many frames, and how much later than decoded they are shown
             data[entry + 4 : entry + 8] = struct.pack(">i", 1 << 24)  # an edit leaves out what is so late
         else:
-            start = data.rfind(0xA3, 0, places[40])
-            assert places[40] - start < 5
+            start = data.rfind(0xA3, 0, place)
+            assert place - start < 5
             data[start] = 0xEC  # likewise to be ignored
         contents[name] = bytes(data)
-    contents["whole.avi"] = whole["plain.avi"]  # a class must not be left empty
-    with pytest.warns(UserWarning, match=f"{len(whole)} of {len(whole) + 1} videos of damaged train left out"):
-        build(tmp_path / "broken", contents)
+    assert len(all_left_out(tmp_path / "broken", contents, whole)) == len(whole)
+
+
+def test_a_packet_of_which_no_frame_comes(whole, tmp_path):
+    contents = {}
+    for name in ("plain.avi", "b.avi", "packed.avi"):
+        (tmp_path / name).write_bytes(whole[name])
+        packets = packets_of(tmp_path / name)
+        for i in (30, 31, 32):  # in files with B-frames, frames of each type
+            if len(packets[i]) > 8:  # a place that packing left free gives a frame whatever is in it
+                empty = still(i) + bytes(20)  # too long to be meant as a still frame
+                broken = write_packets(
+                    tmp_path / "broken.avi", tmp_path / name, [*packets[:i], empty, *packets[i + 1 :]]
+                )
+                contents[f"{i}-{name}"] = broken.read_bytes()
+    reasons = all_left_out(tmp_path / "broken", contents, whole)
+    assert len(reasons) == 8 and all("cannot be decoded" in reason for reason in reasons)
 
 
 def test_a_wrong_extension_changes_nothing(whole, tmp_path):
