@@ -2,8 +2,8 @@
 
 FFmpeg, which PyAV wraps, plays what it can of a damaged file without an error: it steps over what it cannot read, and
 all later frames move up; it makes up what it cannot decode from the frames around. Hence two passes. `survey` reads the
-packets, which takes a tenth of the time of decoding them: are all there that the container promises, and when is each
-shown? `read` decodes, and a frame that is missing, out of turn or made up is an error.
+packets without decoding them, which is quickly done: are all there that the container promises, and when is each shown?
+`read` decodes, and a frame that is missing, out of turn or made up is an error.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 STORED = ("mov", "matroska")  # these containers store when each frame is shown; of AVI, FFmpeg has to work it out
+AHEAD = 8  # of frames that may be late, so many more are decoded than are wanted: that one was lost shows afterwards
 STILL = 8  # bytes: so small a packet of MPEG-4 says that the frame before stays, and no frame is decoded from it
 
 
@@ -215,7 +216,7 @@ def in_turn(path: str | Path, frames: Iterator, found: Survey, start: int, last:
             raise DecodeError(path, f"damaged: frame {due} cannot be decoded")
         yield due, frame
         due, before = due + 1, frame
-        if due > last + found.late:
+        if due > last + AHEAD * found.late:
             return
-    if due <= last or len(seen) < due - start:
+    if due < len(turn) or len(seen) < due - start:
         raise DecodeError(path, f"damaged: frame {due} cannot be decoded")

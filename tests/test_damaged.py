@@ -7,6 +7,7 @@ import json
 import random
 import struct
 import time
+from contextlib import suppress
 
 import av
 import pytest
@@ -15,7 +16,8 @@ from numbered import COUNT, KINDS, SIZE, number_of, packets_of, still, write_num
 from david.cache import window_start
 from david.clips import open_clips
 from david.datasets import Dataset, Video
-from david.decode import frame_indices
+from david.decode import DecodeError, frame_indices
+from david.video import read, survey
 
 SHAPE = {"frames": 16, "stride": 4, "size": SIZE}
 
@@ -161,6 +163,19 @@ def test_a_packet_of_which_no_frame_comes(whole, tmp_path):
                 contents[f"{i}-{name}"] = broken.read_bytes()
     reasons = all_left_out(tmp_path / "broken", contents, whole)
     assert len(reasons) == 8 and all("cannot be decoded" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize("name", ["plain.avi", "b.avi", "packed.avi"])
+def test_no_frame_takes_the_place_of_a_lost_one(whole, tmp_path, name):
+    (tmp_path / name).write_bytes(whole[name])
+    packets = packets_of(tmp_path / name)
+    for lost in (30, 31, 32, COUNT - 2):
+        empty = still(lost) + bytes(20)
+        path = write_packets(tmp_path / "broken.avi", tmp_path / name, [*packets[:lost], empty, *packets[lost + 1 :]])
+        found = survey(path)
+        for last in range(lost - 4, min(lost + 5, COUNT)):  # wherever the clip ends
+            with suppress(DecodeError):
+                assert shown(read(path, found, [last - 1, last])) in ([last - 1, last], [last - 1, None])
 
 
 def test_a_wrong_extension_changes_nothing(whole, tmp_path):
