@@ -102,8 +102,9 @@ def browser():
 
 def open_page(browser, url: str) -> dict:
     """What a page holds once it is loaded and its formulas are set; the errors of its console; the hosts it asked."""
+    browser.get("about:blank")  # else the page before may still ask for something
     for kind in ("browser", "performance"):
-        browser.get_log(kind)  # of the page before
+        browser.get_log(kind)
     browser.get(url)
     WebDriverWait(browser, 30).until(lambda b: b.execute_script(READY))
     browser.execute_async_script(TYPESET)
