@@ -10,6 +10,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import av
 import numpy as np
 import pytest
+from served import server  # noqa: F401 - a fixture
 
 
 @pytest.fixture(autouse=True, scope="session")

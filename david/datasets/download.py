@@ -17,17 +17,16 @@ import os
 import re
 import shutil
 import ssl
-import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from david import files
 from david.datasets import Dataset, load
+from david.datasets.unpack import unpack, unpackers
 from david.progress import track
 
 
@@ -73,14 +72,6 @@ ASK = ("ssv2", "kinetics400")  # their readers say in OBTAIN how
 CHUNK = 1 << 18  # bytes read at once
 TRIES, PAUSE = 5, 2.0  # in a row without a byte more; seconds before the second, doubled before each further one
 BROKEN = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
-UNPACKERS = {  # of rar, the likeliest to succeed first; not every 7z can
-    "unrar": ("x", "-o+", "-inul", "{path}", "{folder}/"),
-    "unar": ("-quiet", "-force-overwrite", "-no-directory", "-output-directory", "{folder}", "{path}"),
-    "bsdtar": ("-xf", "{path}", "-C", "{folder}"),
-    "7z": ("x", "-y", "-bd", "-o{folder}", "{path}"),
-    "7zz": ("x", "-y", "-bd", "-o{folder}", "{path}"),
-}
-INSTALL = "install unrar, unar, bsdtar (Debian: libarchive-tools) or a 7z that reads rar, and run again"
 
 
 def download(name: str, root: str | Path | None = None, *, lists=False, insecure=False) -> Dataset | None:
@@ -116,7 +107,7 @@ def download(name: str, root: str | Path | None = None, *, lists=False, insecure
             files.need_space(root, missing + size + size // 10)  # videos are hardly smaller in an archive
         for archive in todo:
             try:
-                unpack(archive, fetch(archive, root, insecure), root)
+                unpack(fetch(archive, root, insecure), root / archive.folder)
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise OSError(error.errno, f"no space is left in {root}: make room and run again") from error
@@ -218,49 +209,6 @@ def difference(archive: Archive, path: Path) -> str:
             digest.update(chunk)
             bar.update(len(chunk))
     return "" if digest.hexdigest() == archive.sha256 else f"has sha256 {digest.hexdigest()}, not {archive.sha256}"
-
-
-def unpack(archive: Archive, path: Path, root: Path) -> None:
-    """Unpack `path`, and the archives in it (HMDB51 has one a class), into a folder that appears when it is whole."""
-    print(f"{path}: unpacking")
-    part = root / f".{archive.folder}.part"
-    shutil.rmtree(part, ignore_errors=True)  # what an interrupted call left
-    part.mkdir()
-    extract(path, part)
-    for inner in track(sorted(part.rglob("*.rar")), desc="unpacking", unit="archive"):
-        extract(inner, inner.parent)
-        inner.unlink()
-    whole = part / archive.folder
-    (whole if whole.is_dir() else part).rename(root / archive.folder)
-    shutil.rmtree(part, ignore_errors=True)
-    print(f"{root / archive.folder} is there; {path.name} may be deleted")
-
-
-def unpackers() -> dict[str, tuple[str, ...]]:
-    """{path: arguments} of the programs here that may unpack rar; FileNotFoundError if there is none."""
-    found = {path: arguments for name, arguments in UNPACKERS.items() if (path := shutil.which(name))}
-    if not found:
-        raise FileNotFoundError(f"no program here unpacks rar archives: {INSTALL}")
-    return found
-
-
-def extract(path: Path, folder: Path) -> None:
-    """Unpack a zip or rar archive into `folder`."""
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                if not (folder / name).resolve().is_relative_to(folder.resolve()):
-                    raise ValueError(f"{path} would write {name!r} outside of its folder: do not trust it, delete it")
-            return archive.extractall(folder)
-    failed = []
-    for program, arguments in unpackers().items():
-        command = [program, *(argument.format(path=path, folder=folder) for argument in arguments)]
-        run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
-        if run.returncode == 0:
-            return
-        said = (run.stderr or run.stdout).split("\n")
-        failed.append(f"{Path(program).name}, exit code {run.returncode}: {' '.join(filter(None, said))[-200:]}")
-    raise OSError(f"{path} cannot be unpacked ({'; '.join(failed)}): {INSTALL}")
 
 
 def main(arguments: list[str] | None = None) -> int:
