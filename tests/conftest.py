@@ -30,6 +30,16 @@ def tiny_motions(cache):
     return load("motions", classes=classes, clips_per_group=4, train_groups=2, test_groups=1)
 
 
+@pytest.fixture
+def screenless():
+    """Figures are drawn in memory, and closed after the test."""
+    import matplotlib.pyplot as plt
+
+    plt.switch_backend("agg")
+    yield
+    plt.close("all")
+
+
 @pytest.fixture(scope="session")
 def test_data():
     """The folder of real videos that DAVID_TEST_DATA names: `ucf12/`, `ucf101_avi/`, `splits/`."""

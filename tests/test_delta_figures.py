@@ -1,14 +1,13 @@
 """Figures against Delta show every class, method and group, at the values of their tables."""
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 
 from david import delta_figures
-from david.figures import COLOURS, plt
+from david.figures import COLOURS
 
-matplotlib.use("Agg")
+pytestmark = pytest.mark.usefixtures("screenless")
 CLASSES = ["Disc", "Grow", "MoveUp"]
 DELTA = pd.DataFrame({"delta": [0.0, 0.6, 0.3], "error": [0.1, np.nan, 0.1]}, index=CLASSES)
 ACCURACY = pd.DataFrame(
@@ -17,12 +16,6 @@ ACCURACY = pd.DataFrame(
     for s in (0, 1)
     for k, c in enumerate(CLASSES)
 )
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 def labels(axis):

@@ -2,8 +2,6 @@
 
 import io
 
-import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,13 +10,7 @@ from PIL import Image
 from david import figures
 from david.methods import ROWS
 
-matplotlib.use("agg")
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("screenless")
 
 
 def test_every_row_has_a_colour_of_its_own():

@@ -1,20 +1,12 @@
 """Figures of the step-by-step chapter show the numbers that they are given."""
 
-import matplotlib
 import pandas as pd
 import pytest
 import torch
 
 from david import step_figures
-from david.figures import plt
 
-matplotlib.use("Agg")
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("screenless")
 
 
 def test_histograms_count_every_draw():
