@@ -69,7 +69,7 @@ def sources(root: Path, page: dict) -> str:
     These are its notebook and its entry in the parameter file, the package with its data files, the versions of what
     the package requires, ``_config.yml``, and every JSON file under ``book``, the published records among them.
     """
-    package = [path for path in Path(__file__).parent.rglob("*") if path.suffix in (".py", ".csv")]
+    package = [path for path in Path(__file__).parent.rglob("*") if path.suffix in (".py", ".csv", ".json")]
     book = [path for path in (root / "book").rglob("*.json") if "notebooks" not in path.parts]
     files = [digest([root / "notebooks" / page["notebook"]]), digest(package), digest(book)]
     files.append(digest(path for path in [root / "_config.yml"] if path.is_file()))

@@ -39,7 +39,7 @@ def as_many(real: list[torch.Tensor], counts: Iterable[int], seed: int) -> list[
     return [own[random_clips(range(len(own)), n, seed=seed, label=c)] for c, (own, n) in enumerate(zip(real, counts))]
 
 
-def class_means(features: list[torch.Tensor]) -> torch.Tensor:
+def means(features: list[torch.Tensor]) -> torch.Tensor:
     """The mean feature of each class, (M, D)."""
     return torch.stack([own.mean(0) for own in features])
 
@@ -87,13 +87,13 @@ def measure(train: list, test: list, synthetic: list, k: int) -> pd.DataFrame:
         M rows: distance, the d of Eq. 1, from the mean of the training clips to the mean of the set's; eccentricity,
         of the set's means; coverage and precision of the test clips; and clips, how many the set has.
     """
-    means = class_means(synthetic)
+    centres = means(synthetic)
     judged = [coverage_and_precision(own, new, k) for own, new in zip(test, synthetic, strict=True)]
     coverage, precision = zip(*judged)
     return pd.DataFrame(
         {
-            "distance": (means - class_means(train)).norm(dim=1).numpy(),
-            "eccentricity": eccentricity(means).numpy(),
+            "distance": (centres - means(train)).norm(dim=1).numpy(),
+            "eccentricity": eccentricity(centres).numpy(),
             "coverage": coverage,
             "precision": precision,
             "clips": [len(own) for own in synthetic],

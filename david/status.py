@@ -17,7 +17,8 @@ from david.presets import Settings
 from david.records import FORMAT, Store
 from david.tables import paper_tables
 
-# The paper's datasets -> our reader, and the paper's settings. TR-UCF has no reader: its classes are not published.
+# The paper's datasets -> our reader, and the paper's settings. TR-UCF is left out: the paper does not publish its
+# classes, so our "tr-ucf101" would be another dataset.
 _HEAVY = Settings(frames=8, size=64)
 PAPER_SETTINGS = {
     "UCF101": ("ucf101", Settings()),
