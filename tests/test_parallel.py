@@ -12,15 +12,13 @@ import torch
 from conftest import write_dataset
 from dask.distributed import Client, LocalCluster
 from joblib.externals.loky import get_reusable_executor
-from test_experiment import lasting
+from test_experiment import CHANGES, METHODS, lasting
 
 from david import Experiment, Store, parallel, preset, run
 from david.files import read_json
 from david.training import load_teacher, train_on
 
-CHANGES = {"width": 0.125, "distill_iterations": 1, "teacher_steps": 1, "student_steps": 1, "student_batch": 4}
 SETTINGS = preset("smoke", **CHANGES, search_episodes=12)
-METHODS = ["random", "dm:2", "david"]
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +70,11 @@ def test_a_lost_workers_run_is_continued_by_another(alone, root, tmp_path):
 
     def kill(client):
         """End the worker that searches, once its journal holds an episode."""
-        pids, busy = client.run(os.getpid), []
-        while not busy:
+        pids, busy, end = client.run(os.getpid), [], time.monotonic() + 120
+        while not busy and time.monotonic() < end:
             time.sleep(0.01)
             busy = [worker for worker, keys in client.processing().items() if any("david" in key for key in keys)]
-        while not (journals := list((tmp_path / "work").glob("*/search.json"))):
+        while not (journals := list((tmp_path / "work").glob("*/search.json"))) and time.monotonic() < end:
             time.sleep(0.002)
         seen["episodes"], seen["pid"] = read_json(journals[0])["episodes"], pids[busy[0]]
         os.kill(seen["pid"], signal.SIGKILL)

@@ -19,9 +19,15 @@ def write_output(root, name, *, seconds, machine="CPU X, 2 cores", **records):
     nbformat.write(new_notebook(cells=[new_markdown_cell("# A title")], metadata=metadata), path)
 
 
-def write_record(root, number, dataset, distill, evaluate, device="CPU, 1 threads"):
+def write_record(root, number, dataset, distill, evaluate, device="CPU, 1 threads", method="dm"):
     seconds = {"distill": distill, "evaluate": evaluate}
-    record = {"dataset": dataset, "seconds": seconds, "made": {"device": device}}
+    record = {
+        "dataset": dataset,
+        "method": method,
+        "students": [{}] * 3,
+        "seconds": seconds,
+        "made": {"device": device},
+    }
     write_json(root / "book" / "records" / f"{number}.json", record)
 
 
@@ -33,15 +39,15 @@ def test_each_page_has_a_line_and_each_dataset_of_records_a_sum(tmp_path):
     write_output(tmp_path, "b.ipynb", seconds=100.4, machine="GPU Y, 8 cores", read=2)
     write_record(tmp_path, 1, "motions", 1800, 1800)
     write_record(tmp_path, 2, "motions", 0, 3600, device="GPU")
-    write_record(tmp_path, 3, "ucf12", 36, 36)
+    write_record(tmp_path, 3, "ucf12", 36, 36, method="full")
     text = write_page(tmp_path, PLAN).read_text()
     at = "2026\u201111\u201122\u00a014:24"  # hyphens and space that do not break
     assert f"| [a](a.ipynb) | demo | {at} | 12 | 3 / 0 / 1 | A |" in text
     assert f"| [b](b.ipynb) | default | {at} | 100 | 0 / 2 / 0 | B |" in text
     assert "In all 2 pages in 113 s." in text
     assert "**B**: GPU Y, 8 cores; Python 3.12.1, torch 2.13.0" in text
-    assert "| motions | 2 | 0.50 | 1.50 | 2.00 | CPU, 1 threads; GPU |" in text
-    assert "| ucf12 | 1 | 0.01 | 0.01 | 0.02 | CPU, 1 threads |" in text
+    assert "| motions | 2 | 0.50 | 1.50 | 2.00 | 600 to 1200 | CPU, 1 threads; GPU |" in text
+    assert "| ucf12 | 1 | 0.01 | 0.01 | 0.02 |  | CPU, 1 threads |"  # networks on real data are no students in text
     assert "No report of such a run" in text
 
 
