@@ -8,6 +8,7 @@ import torch
 from david import sharding
 from david.c3d import C3D
 from david.clips import Clips
+from david.fast_embed import frozen_embed
 from david.loop import Loop
 from david.presets import Settings
 from david.seeds import derive, generator
@@ -51,9 +52,9 @@ def noise(count: int, shape: tuple[int, ...], random: torch.Generator) -> Iterat
 
 
 def start_videos(
-    train: Clips, policy: torch.Tensor, *, ipc: int, seed: int, kind: str, classes: range | None = None
+    train: Clips, policy: torch.Tensor, *, ipc: int, seed: int, kind: str, classes: range | None = None, device=None
 ) -> torch.Tensor:
-    """The synthetic videos before the first step, float32 (M, I, F, 3, H, W), normalised, on ``train``'s device.
+    """The synthetic videos before the first step, float32 (M, I, F, 3, H, W), normalised.
 
     Args:
         train: real clips.
@@ -64,11 +65,12 @@ def start_videos(
             clip of its own, so a partitioned video begins as a collage of F / L clips. Clips repeat only
             when a class has fewer than IPC * F / L.
         classes: return only the videos of these; they are the same as among those of all.
+        device: where to return them; that of ``train`` by default.
     """
     _, frames, height, width, _ = train.videos.shape
     classes = range(len(policy)) if classes is None else classes
     shape = (ipc, frames, 3, height, width)
-    videos = torch.empty((len(classes), *shape), device=train.device)
+    videos = torch.empty((len(classes), *shape), device=device or train.device)
     if kind == "noise":
         for c, video in zip(range(classes.stop), noise(len(policy), shape, generator(seed, "start"))):
             if c in classes:
@@ -96,7 +98,7 @@ class RandomFeatures:
     Args:
         train: real clips, on the device to compute on.
         seed: fixes everything random.
-        settings: its ``distill_batch_real`` and its common fields.
+        settings: its ``distill_batch_real``, ``distill_precision`` and common fields.
         classes: only of these; they see the same networks and clips as among all.
 
     Attributes:
@@ -104,7 +106,8 @@ class RandomFeatures:
     """
 
     def __init__(self, train: Clips, *, seed: int, settings: Settings, classes: range | None = None):
-        self.train, self.seed, self.batch_real = train, seed, settings.distill_batch_real
+        self.train, self.seed = train, seed
+        self.batch_real, self.precision = settings.distill_batch_real, settings.distill_precision
         self.classes = range(len(train.classes)) if classes is None else classes
         self.members = [torch.as_tensor(positions) for positions in train.by_class()]
         self.net = C3D(len(train.classes), settings.frames, settings.size, settings.width).to(train.device)
@@ -119,11 +122,11 @@ class RandomFeatures:
         picks = [own[torch.randperm(len(own), generator=random)[: self.batch_real]] for own in self.members]
         torch.rand(sum(map(len, picks[: self.classes.start])), generator=random)
         picks = picks[self.classes.start : self.classes.stop]
-        means = []
+        embed, means = frozen_embed(self.net, self.precision), []
         for chunk in class_chunks([len(pick) for pick in picks]):
             some = picks[chunk.start : chunk.stop]
             parts = torch.cat(some).split(CHUNK)
-            features = [self.net.embed(self.train.batch(p, generator=random, flip=self.train.flip)) for p in parts]
+            features = [embed(self.train.batch(p, generator=random, flip=self.train.flip)) for p in parts]
             means.append(class_means(torch.cat(features), [len(pick) for pick in some]))
         return torch.cat(means)
 
@@ -158,11 +161,20 @@ def clip_pieces(videos: torch.Tensor, lengths: list[int]) -> Iterator[torch.Tens
         yield partition(some, lengths[0])
 
 
+def home(device: torch.device, count: int) -> torch.device:
+    """Where ``count`` bytes of videos and of their optimiser's state live: on ``device``, or on the host if they would
+    fill more than half of a GPU's free memory."""
+    if device.type == "cuda" and count > torch.cuda.mem_get_info(device)[0] // 2:
+        return torch.device("cpu")
+    return device
+
+
 class Distiller(Loop):
     """Distribution matching of every class at once, under one policy; on several ranks, of this rank's share of them.
 
     Each iteration draws new network weights and new real clips, and takes one step on all videos. Beside these and
     their momentum it holds the gradient and the activations of one chunk, however many classes and videos there are.
+    Videos and momentum that would crowd a GPU stay on the host, and visit it chunk by chunk.
 
     Args:
         train: real clips, on the device to compute on.
@@ -182,7 +194,10 @@ class Distiller(Loop):
         self.lengths = policy[self.classes.start : self.classes.stop].tolist()
         self.real = RandomFeatures(train, seed=seed, settings=settings, classes=self.classes)
         kind = settings.distill_start
-        start = start_videos(train, policy, ipc=ipc, seed=seed, kind=kind, classes=self.classes)
+        states = 2 if settings.distill_optimizer == "sgd" else 3  # the videos, and one or two moments
+        clip = settings.frames * 3 * settings.size**2 * 4
+        device = home(train.device, states * len(self.classes) * ipc * clip)
+        start = start_videos(train, policy, ipc=ipc, seed=seed, kind=kind, classes=self.classes, device=device)
         self.counts = [ipc * (start.shape[2] // length) for length in self.lengths]
         self.chunks = class_chunks(self.counts)
         # One leaf and one optimiser a chunk: no gradient outlives its chunk's step. The leaves are views of `videos`.
@@ -195,8 +210,9 @@ class Distiller(Loop):
         """One iteration: new weights, new real clips, one optimiser step on every video."""
         real = self.real.draw(self.iteration)
         for chunk, part, optimizer in zip(self.chunks, self.leaves.values(), self.optimizers, strict=True):
-            part.grad = None
-            self.backward(chunk, part, real[chunk.start : chunk.stop])
+            visiting = part.detach().to(self.train.device).requires_grad_()  # the same memory, if that is its home
+            self.backward(chunk, visiting, real[chunk.start : chunk.stop])
+            part.grad = visiting.grad.to(part.device)
             optimizer.step()
             part.grad = None
         self.iteration += 1

@@ -38,6 +38,7 @@ class Settings:
     distill_lr: float = 10.0
     distill_momentum: float = 0.95  # SGD only
     distill_batch_real: int = 64  # real clips a class and iteration
+    distill_precision: str = "bfloat16"  # of the real clips' pass; "float32" where a processor has no such units
     distill_start: str = "noise"  # "noise": N(0, 1); "real": segments start as frames of real clips
 
     search_agent: str = "q"  # "q": a Q-table a class; "shared": one for all classes; "halving": see david.search
@@ -130,6 +131,7 @@ class Settings:
 _DEMO = Settings(
     frames=8, size=48, width=0.25,
     distill_iterations=40, distill_optimizer="adam", distill_lr=0.03, distill_batch_real=8, distill_start="real",
+    distill_precision="float32",
     search_episodes=12, search_beta=0.1, **_RECOMMENDED,
     teacher_steps=150, teacher_batch=48, teacher_lr=3e-3, teacher_optimizer="adam",
     expert_count=3, expert_epochs=18, expert_batch=48, expert_lr=0.05,

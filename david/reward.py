@@ -49,7 +49,8 @@ class TeacherReward:
         counts = [videos.shape[1] * (videos.shape[2] // length) for length in lengths]
         means = []
         for chunk in class_chunks(counts):
-            pieces = clip_pieces(videos[chunk.start : chunk.stop], lengths[chunk.start : chunk.stop])
+            some = videos[chunk.start : chunk.stop].to(self.real.device)  # from the host, if that is their home
+            pieces = clip_pieces(some, lengths[chunk.start : chunk.stop])
             features = torch.cat([self.teacher.embed(clips) for clips in pieces])
             means.append(class_means(features, counts[chunk.start : chunk.stop]))
         distance = (torch.cat(means) - self.real).norm(dim=1)

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from david.c3d import C3D
 from david.clips import Clips, denormalise
-from david.matching import Distiller, RandomFeatures, class_means, dm_loss, start_videos
+from david.matching import Distiller, RandomFeatures, class_means, dm_loss, home, start_videos
 from david.presets import preset
 from david.reward import TeacherReward
 from david.seeds import generator
@@ -313,3 +313,22 @@ def test_no_gradient_is_spent_on_weights(train):
     distiller = Distiller(train, torch.tensor([8] * 3), ipc=1, seed=0, settings=TINY)
     distiller.step()
     assert all(weight.grad is None for weight in distiller.real.net.parameters())
+
+
+@pytest.mark.parametrize(("bytes_held", "kind"), [(50, "cuda"), (51, "cpu")])
+def test_videos_that_crowd_a_gpu_live_on_the_host(monkeypatch, bytes_held, kind):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 1000))
+    assert home(torch.device("cuda", 0), bytes_held).type == kind
+    assert home(torch.device("cpu"), 10**15).type == "cpu"
+
+
+def test_videos_away_from_home_take_the_same_steps(train, monkeypatch):
+    """A copy of the chunk is sent and its gradient brought back, wherever the two places are."""
+    distillers = [Distiller(train, torch.tensor([8, 2, 1]), ipc=1, seed=0, settings=TINY) for _ in range(2)]
+    away = distillers[1]
+    real_to = torch.Tensor.to
+    monkeypatch.setattr(torch.Tensor, "to", lambda t, *a, **k: real_to(t, *a, **k).clone())
+    away.run(2)
+    monkeypatch.undo()
+    distillers[0].run(2)
+    assert torch.equal(distillers[0].videos, away.videos)

@@ -34,4 +34,5 @@ def synthesize(train, policy, *, ipc, seed, settings, work, info) -> DistilledSe
     checkpoint = None if work is None else work / f"checkpoint{shard}.safetensors"
     distiller.run(settings.distill_iterations, checkpoint=checkpoint)
     info = {**info, "ipc": ipc, "seed": seed, "settings": asdict(settings)}
-    return DistilledSet(sharding.gather(distiller.videos, len(policy)), policy, list(train.classes), info)
+    videos = sharding.gather(distiller.videos, len(policy)).to(train.device)
+    return DistilledSet(videos, policy, list(train.classes), info)

@@ -1,0 +1,78 @@
+"""``C3D.embed`` in bfloat16 and without gradients: the pass of the real clips, which is most of an iteration's work."""
+
+from collections.abc import Callable
+
+import torch
+from torch.nn.functional import conv3d, max_pool3d, pad
+
+from david.c3d import C3D
+
+Embed = Callable[[torch.Tensor], torch.Tensor]
+
+
+def fold(clips: torch.Tensor) -> torch.Tensor:
+    """Space to depth: every 2x2 pixels become one of 12 channels, with the zero margin that ``folded_stem`` wants.
+
+    A convolution of 3 channels with stride 2 leaves most of a matrix unit idle; one of 12 with stride 1 does not.
+
+    Args:
+        clips: float (B, F, 3, H, W).
+
+    Returns:
+        bfloat16 (B, 12, F, ceil(H / 2) + 3, ceil(W / 2) + 3), channels last.
+    """
+    pixels = clips.movedim(2, -1)
+    batch, frames, height, width, channels = pixels.shape
+    if height % 2 or width % 2:
+        pixels = pad(pixels, (0, 0, 0, width % 2, 0, height % 2))
+    rows, columns = pixels.shape[2] // 2, pixels.shape[3] // 2
+    folded = clips.new_zeros((batch, frames, rows + 3, columns + 3, 2, 2, channels), dtype=torch.bfloat16)
+    blocks = pixels.reshape(batch, frames, rows, 2, columns, 2, channels)
+    folded[:, :, 2:-1, 2:-1] = blocks.transpose(3, 4)
+    return folded.flatten(4).movedim(-1, 1)
+
+
+def folded_stem(weight: torch.Tensor) -> torch.Tensor:
+    """The first convolution's weights for folded clips: (O, 3, 3, 7, 7), stride 2 -> (O, 12, 3, 4, 4), stride 1.
+
+    Output i of a row takes the pixels 2i - 3 to 2i + 3. With a weight of 0 for pixel 2i - 4 these are the blocks
+    i - 2 to i + 1, whole: the same sum.
+    """
+    blocks = pad(weight, (1, 0, 1, 0)).unflatten(-1, (4, 2)).unflatten(-3, (4, 2))  # (O, 3, T, 4, 2, 4, 2)
+    return blocks.permute(0, 4, 6, 1, 2, 3, 5).flatten(1, 3)
+
+
+def bfloat16_embed(net: C3D) -> Embed:
+    """A function like ``net.embed`` with the weights that ``net`` has now, whose products are of bfloat16 numbers.
+
+    Features are float32 again, so that the means over clips are taken in full precision. Those of random networks
+    differ from ``net.embed``'s by 0.3 % of their norm, clip by clip; two clips differ by about 20 %.
+    """
+    convolutions, pools = net.trunk[::3], [layer.kernel_size for layer in net.trunk[1::3]]
+    weights = [folded_stem(convolutions[0].weight), *(layer.weight for layer in convolutions[1:])]
+    weights = [w.detach().to(torch.bfloat16, memory_format=torch.channels_last_3d) for w in weights]
+    biases = [layer.bias.detach().bfloat16() for layer in convolutions]
+
+    @torch.no_grad()
+    def embed(clips: torch.Tensor) -> torch.Tensor:
+        """Float (B, F, 3, H, W), normalised -> float32 (B, embed_dim)."""
+        x = conv3d(fold(clips), weights[0], biases[0], padding=(1, 0, 0))
+        x = max_pool3d(x, pools[0]).relu_()
+        for weight, bias, pool in zip(weights[1:], biases[1:], pools[1:], strict=True):
+            x = max_pool3d(conv3d(x, weight, bias, stride=(1, 2, 2), padding=(1, 3, 3)), pool).relu_()
+        return x.flatten(1).float()
+
+    return embed
+
+
+def frozen_embed(net: C3D, precision: str) -> Embed:
+    """``net.embed`` for clips that need no gradient, in "float32" or "bfloat16".
+
+    Raises:
+        ValueError: unknown precision.
+    """
+    if precision == "float32":
+        return net.embed
+    if precision == "bfloat16":
+        return bfloat16_embed(net)
+    raise ValueError(f"unknown precision {precision!r} of distillation; choose 'float32' or 'bfloat16'")

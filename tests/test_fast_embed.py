@@ -1,0 +1,109 @@
+"""The bfloat16 pass: the folded stem is the same sum, and what is rounded hardly moves features, videos, accuracy."""
+
+import numpy as np
+import pytest
+import torch
+from test_matching import TINY, noise_clips
+from torch.nn.functional import conv3d
+
+from david.c3d import C3D
+from david.clips import open_clips
+from david.distilled import DistilledSet
+from david.evaluate import evaluate
+from david.fast_embed import bfloat16_embed, fold, folded_stem, frozen_embed
+from david.matching import Distiller, RandomFeatures
+from david.seeds import generator
+
+HALF = TINY.replace(distill_precision="bfloat16")
+
+
+def whole(shape, seed):
+    """Small whole numbers: their products and sums are exact in every precision here."""
+    return torch.from_numpy(np.random.default_rng(seed).integers(-4, 5, shape)).float()
+
+
+def test_fold_by_hand():
+    clips = torch.arange(2 * 3 * 4 * 6).view(1, 2, 3, 4, 6).float()
+    folded = fold(clips)
+    assert folded.shape == (1, 12, 2, 5, 6) and folded.dtype == torch.bfloat16
+    assert folded.is_contiguous(memory_format=torch.channels_last_3d)
+    inner = folded[..., 2:-1, 2:-1].float()
+    assert folded.float().abs().sum() == inner.abs().sum()  # the margin is zero
+    # Channel 2 * 3 * py + 3 * px + c of block (i, j) is channel c of pixel (2i + py, 2j + px).
+    for py, px, c in [(0, 0, 0), (0, 1, 2), (1, 0, 1), (1, 1, 2)]:
+        assert torch.equal(inner[0, 6 * py + 3 * px + c], clips[0, :, c, py::2, px::2])
+
+
+@pytest.mark.parametrize("size", [8, 9, (9, 8), (12, 15)])
+def test_a_folded_convolution_is_the_strided_one(size):
+    height, width = size if isinstance(size, tuple) else (size, size)
+    clips, weight = whole((2, 5, 3, height, width), 0), whole((4, 3, 3, 7, 7), 1)
+    expected = conv3d(clips.transpose(1, 2), weight, stride=(1, 2, 2), padding=(1, 3, 3))
+    found = conv3d(fold(clips).float(), folded_stem(weight), padding=(1, 0, 0))
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize(("frames", "size"), [(8, 48), (9, 51)])
+def test_features_differ_by_less_than_a_tenth_of_what_clips_differ_by(frames, size):
+    net = C3D(3, frames, size, 0.0625).requires_grad_(False)
+    net.reset(generator(0, "network"))
+    clips = torch.randn(4, frames, 3, size, size, generator=generator(0, "clips"))
+    exact, rounded = net.embed(clips), bfloat16_embed(net)(clips)
+    assert rounded.dtype == torch.float32 and rounded.shape == exact.shape
+    assert 0 < (rounded - exact).norm() < 0.01 * exact.norm()
+    assert (rounded - exact).norm() < 0.1 * (exact - exact.mean(0)).norm()
+
+
+def test_it_holds_the_weights_of_the_moment():
+    net = C3D(3, 8, 48, 0.0625).requires_grad_(False)
+    clips = torch.randn(1, 8, 3, 48, 48)
+    before = bfloat16_embed(net)
+    features = before(clips)
+    net.reset(generator(5, "network"))
+    assert torch.equal(before(clips), features)
+    assert not torch.equal(bfloat16_embed(net)(clips), features)
+
+
+def test_float32_is_the_network_itself():
+    net = C3D(3, 8, 48, 0.0625)
+    assert frozen_embed(net, "float32") == net.embed
+
+
+def test_unknown_precision():
+    with pytest.raises(ValueError, match="unknown precision 'half' of distillation; choose 'float32' or 'bfloat16'"):
+        RandomFeatures(noise_clips(), seed=0, settings=TINY.replace(distill_precision="half")).draw(0)
+
+
+def gradient(train, settings):
+    """Of the loss of the first iteration to the pixels."""
+    distiller = Distiller(train, torch.tensor([8, 2, 1]), ipc=1, seed=0, settings=settings)
+    real = distiller.real.draw(0)
+    (videos,), (chunk,) = distiller.leaves.values(), distiller.chunks
+    distiller.backward(chunk, videos, real)
+    return videos.grad
+
+
+def test_the_gradient_hardly_turns():
+    train = noise_clips()
+    exact, rounded = gradient(train, TINY), gradient(train, HALF)
+    assert not torch.equal(exact, rounded)
+    assert torch.cosine_similarity(exact.flatten(), rounded.flatten(), dim=0) > 0.995
+    assert rounded.norm().item() == pytest.approx(exact.norm().item(), rel=0.05)
+
+
+def test_no_accuracy_is_lost(tiny_motions):
+    train, test = (open_clips(tiny_motions, split, frames=8, stride=4, size=48) for split in ("train", "test"))
+    train = train.to("cpu")
+    policy = torch.full((len(train.classes),), 4)
+    accuracies, moved = [], []
+    for precision in ("float32", "bfloat16"):
+        settings = TINY.replace(distill_precision=precision, student_steps=40)
+        distiller = Distiller(train, policy, ipc=1, seed=0, settings=settings)
+        start = distiller.videos.detach().clone()
+        distiller.run(4)
+        moved.append((distiller.videos.detach() - start).flatten())
+        found = DistilledSet(distiller.videos, policy, train.classes, {"settings": {}})
+        accuracies.append(np.mean([evaluate(found, test, seed=k, settings=settings)["top1"] for k in range(3)]))
+    assert not torch.equal(*moved)
+    assert torch.cosine_similarity(*moved, dim=0) > 0.9
+    assert abs(accuracies[0] - accuracies[1]) < 0.1
