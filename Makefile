@@ -8,12 +8,13 @@ PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 STRIP := $(BIN)/nbstripout --keep-id \
 	--extra-keys "metadata.papermill metadata.language_info cell.metadata.papermill cell.metadata.execution"
 
-.PHONY: help book pages pdf reproduce test lint format clean
+.PHONY: help book pages pdf reproduce bench test lint format clean
 help:
 	@echo "make book       run the notebooks that changed (PRESET=$(PRESET); FORCE=1: all) and build the HTML book"
 	@echo "make pages      open every page of the built book in headless Chromium and test it"
 	@echo "make pdf        print the built book to _build/david.pdf with headless Chromium"
 	@echo "make reproduce  compute the published records anew and compare (DATASET=, UCF12=folder, JOBS=1)"
+	@echo "make bench      measure speed and memory into benchmarks/records (DATA=folder of videos: decoding as well)"
 	@echo "make test       lint, unit tests, notebooks at their smoke defaults"
 	@echo "make lint       ruff and nbstripout checks alone; make format applies them"
 	@echo "make clean      delete the built book and tool caches; keeps .venv and $(DAVID_CACHE)"
@@ -30,6 +31,12 @@ pdf: .venv/.installed
 reproduce: .venv/.installed
 	$(BIN)/python -m david.reproduce $(if $(DATASET),--dataset $(DATASET)) $(if $(UCF12),--videos ucf12=$(UCF12)) \
 		--jobs $(or $(JOBS),1)
+
+bench: .venv/.installed
+	DAVID_PROGRESS=0 $(BIN)/python benchmarks/distill.py
+	DAVID_PROGRESS=0 $(BIN)/python benchmarks/stages.py
+	DAVID_PROGRESS=0 $(BIN)/python benchmarks/growth.py
+	$(if $(DATA),$(BIN)/python benchmarks/decode.py --data $(DATA))
 
 test: lint
 	$(BIN)/python -m pytest tests

@@ -1,6 +1,6 @@
 """How fast videos become a cache of clips, and what memory building and reading one takes.
 
-    python benchmarks/decode.py --data FOLDER --out record.json
+    python benchmarks/decode.py --data FOLDER
 
 Speed: the videos under `--data` (UCF101's AVIs, say) are repeated under other names until there are `--clips`, and
 become clips in three ways: by PyAV alone in this process, each video decoded in order up to the last frame that is
@@ -18,15 +18,12 @@ import itertools
 import os
 import platform
 import tempfile
-import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
 import av
+import measure
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
@@ -36,7 +33,6 @@ from david.datasets import Dataset, Video
 from david.datasets.core import SUFFIXES
 from david.datasets.motions import encode
 from david.decode import frame_indices, resize_and_crop
-from david.files import write_json
 from david.progress import about
 from david.video import survey
 
@@ -100,38 +96,6 @@ def speed(dataset: Dataset, shape: dict, rounds: int) -> dict:
     }
 
 
-def anonymous(pid: int | str = "self") -> int:
-    """Bytes of anonymous memory that a process holds now; 0 if it is gone."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-        return int(status.partition("RssAnon:")[2].split()[0]) * 1024
-    except (OSError, IndexError):
-        return 0
-
-
-class Peak:
-    """Within it, the most anonymous memory of this process over what it held before, and of its greatest worker."""
-
-    def __enter__(self):
-        self.before, self.own, self.child, self.over = anonymous(), 0, 0, threading.Event()
-        self.thread = threading.Thread(target=self.watch)
-        self.thread.start()
-        return self
-
-    def watch(self) -> None:
-        """Look every few milliseconds."""
-        while not self.over.wait(0.005):
-            self.own = max(self.own, anonymous() - self.before)
-            for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
-                with suppress(OSError):
-                    if b"david.workers" in Path(f"/proc/{child}/cmdline").read_bytes():  # not yet: a copy of this one
-                        self.child = max(self.child, anonymous(child))
-
-    def __exit__(self, *_):
-        self.over.set()
-        self.thread.join()
-
-
 def memory(count: int, shape: dict) -> dict:
     """Peak memory of building a cache of `count` clips, and of reading random batches of it."""
     with tempfile.TemporaryDirectory() as folder:
@@ -140,10 +104,10 @@ def memory(count: int, shape: dict) -> dict:
         for i, path in enumerate(paths):
             encode(path, np.roll(pictures, i, axis=0))
         dataset, rng = repeated(paths, count), np.random.default_rng(0)
-        with Peak() as build:
+        with measure.Peak() as build:
             clips = open_clips(dataset, "train", **shape, workers=2, cache=folder)
         clips.batch(np.arange(BATCH) % count)  # what torch takes once
-        with Peak() as read:
+        with measure.Peak() as read:
             for _ in range(BATCHES):
                 clips.batch(rng.integers(0, count, BATCH))
         return {
@@ -155,17 +119,11 @@ def memory(count: int, shape: dict) -> dict:
         }
 
 
-def apart(function, *arguments):
-    """What `function` returns in a new process."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print a small table, write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="a folder of videos, searched to any depth")
-    parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
+    parser.add_argument("--out", type=Path, help="the JSON file to write (default: benchmarks/records/decode-cpu.json)")
     parser.add_argument("--clips", type=int, default=480, help="of the speed test (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="of the speed test (default: %(default)s)")
     parser.add_argument("--sizes", type=int, nargs=2, default=(200, 2000), help="of the caches (default: 200 2000)")
@@ -178,9 +136,10 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"no videos under {options.data}")
     load = os.getloadavg()[0]
     fast = speed(repeated(paths, options.clips), shape, options.rounds)
-    held = [apart(memory, size, shape) for size in options.sizes]
-    fixed = {"processor": platform.machine(), "cores": cores(), "load_before": load, "av": av.__version__}
-    write_json(options.out, {"made_on": fixed, "shape": shape, "speed": fast, "memory": held})
+    held = [measure.apart(memory, size, shape) for size in options.sizes]
+    fixed = {"processor": platform.machine(), "cores": cores(), "av": av.__version__}
+    result = {"what": "videos become a cache of clips", **fixed, "shape": shape, "speed": fast, "memory": held}
+    measure.write("decode", options.out, measure.CPU, load, result)
 
     print(f"{fast['clips']} clips, {shape['frames']} frames, {shape['size']} pixels; median of {options.rounds} rounds")
     for way, rates in fast["clips_per_second"].items():

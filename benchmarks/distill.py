@@ -1,41 +1,29 @@
 """How fast an iteration of DM is: beside the plain recipe of earlier work, and beside what it cannot do without.
 
-    python benchmarks/distill.py --out bench.json
+    python benchmarks/distill.py
+    python benchmarks/distill.py --width 1 --frames 16 --size 112 --classes 50    # a GPU
 
 All figures of one call come from one process on one machine, in turns, the median of several; ratios between them
 mean something, seconds alone do not. The plain recipe is the one of the published code of DM on video, written anew
 from its description: real clips as float32 on the host, stacked and copied class by class; a new network in every
-iteration, in PyTorch's default layout, ReLU before the pool; one graph of all classes.
+iteration, in PyTorch's default layout, ReLU before the pool; one graph of all classes. It computes in float32 alone.
 """
 
-import argparse
-import statistics
-import time
+import os
 from functools import partial
-from pathlib import Path
+from statistics import median
 
+import measure
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from david.c3d import C3D
 from david.clips import Clips, normalise
-from david.costs import clip_flops
-from david.files import write_json
 from david.matching import Distiller
 from david.presets import Settings
-from david.records import made_on
-
-
-def noise_clips(classes: int, clips: int, frames: int, size: int, device: torch.device) -> Clips:
-    """Random pixels in place of a training set: the arithmetic does not look at them."""
-    pixels = torch.randint(256, (classes * clips, frames, size, size, 3), dtype=torch.uint8)
-    labels = np.repeat(np.arange(classes), clips)
-    names = np.array([f"clip {i}" for i in range(len(labels))])
-    titles = [f"class {c}" for c in range(classes)]
-    return Clips(
-        pixels.to(device), np.arange(len(labels)), labels, titles, names, names, flip=True, fingerprint="noise"
-    )
+from david.projection import iteration_flops
 
 
 class PlainRecipe:
@@ -75,81 +63,82 @@ class BareEmbed:
     def __init__(self, train: Clips, settings: Settings):
         self.net = C3D(len(train.classes), settings.frames, settings.size, settings.width).to(train.device)
         self.net.requires_grad_(False)
+        self.cast = {"dtype": torch.bfloat16, "enabled": settings.distill_precision == "bfloat16"}
         count = settings.distill_batch_real * len(train.classes)
         self.real = [train.batch(np.arange(i, min(i + 128, count)) % len(train)) for i in range(0, count, 128)]
         self.synthetic = train.batch(np.arange(len(train.classes))).requires_grad_()
 
     def step(self) -> None:
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(self.synthetic.device.type, **self.cast):
             for part in self.real:
                 self.net.embed(part)
+        self.synthetic.grad = None
         self.net.embed(self.synthetic).sum().backward()
 
 
-def seconds(run, device: torch.device) -> float:
-    """One call, until the device is done with it."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    run()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
+def layer_runners(train: Clips, settings: Settings) -> tuple[dict, dict[str, int]]:
+    """Every layer of the network, in float32 on up to 32 real clips, and the FLOP of each: where the time goes."""
+    net = C3D(len(train.classes), settings.frames, settings.size, settings.width).to(train.device)
+    x = train.batch(np.arange(min(32, len(train)))).transpose(1, 2)
+    runners, flops, counts = {}, {}, {}
+    with torch.no_grad():
+        for layer in net.trunk:
+            x, kind = x.contiguous(memory_format=torch.channels_last_3d), type(layer).__name__
+            counts[kind] = counts.get(kind, 0) + 1
+            name = f"{kind} {counts[kind]}"
+            runners[name] = torch.no_grad()(partial(layer, x.clone()))
+            with FlopCounterMode(display=False) as counter:
+                x = layer(x)
+            flops[name] = counter.get_total_flops()
+    return runners, flops
 
 
-def rates(device: torch.device, size: int = 2048) -> dict[str, float]:
-    """What the device can do at best: FLOP/s of matrix products by precision, bytes/s of a copy (read and write)."""
-    found = {}
-    for name in ("float32", "bfloat16"):
-        a, b = (torch.randn(size, size, device=device, dtype=getattr(torch, name)) for _ in range(2))
-        found[f"{name} FLOP/s"] = 2 * size**3 / min(seconds(partial(torch.matmul, a, b), device) for _ in range(5))
-    block = torch.empty(64 * 2**20, dtype=torch.uint8, device=device)
-    found["copy bytes/s"] = 2 * block.numel() / min(seconds(block.clone, device) for _ in range(5))
-    return found
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="write the results here, as JSON")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    for name, value in {"classes": 12, "clips": 64, "frames": 8, "size": 64, "repeats": 5}.items():
-        parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--width", type=float, default=1.0)
-    options = parser.parse_args()
-    device = torch.device(options.device)
-    settings = Settings(frames=options.frames, size=options.size, width=options.width, distill_batch_real=options.clips)
-    train = noise_clips(options.classes, options.clips, options.frames, options.size, device)
-    policy = torch.full((options.classes,), options.frames)
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, print the ratios, write the record."""
+    numbers = {"classes": 12, "clips": 64, "frames": 8, "size": 64, "repeats": 5}
+    options, load = measure.options(__doc__, arguments, **numbers), os.getloadavg()[0]
+    setting = {name: getattr(options, name) for name in ("clips", "frames", "size", "width", "precision")}
+    settings, device = measure.settings_of(**setting), options.device
+    train = measure.noise_clips(options.classes, options.clips, options.frames, options.size, device)
+    policy = measure.policy_of("dm", options.classes, options.frames)
+    best, (layers, layer_flops) = [], layer_runners(train, settings)
     runners = {
-        "plain recipe": PlainRecipe(train, settings),
-        "david": Distiller(train, policy, ipc=1, seed=0, settings=settings),
-        "bare embed": BareEmbed(train, settings),
+        "plain recipe": PlainRecipe(train, settings).step,
+        "david": Distiller(train, policy, ipc=1, seed=0, settings=settings).step,
+        "bare embed": BareEmbed(train, settings).step,
+        **layers,
+        "bound": lambda: best.append(measure.rates(device, *sorted({"float32", options.precision}))),
     }
-    times = {name: [] for name in runners}
-    for turn in range(options.repeats + 1):
-        for name, runner in runners.items():
-            spent = seconds(runner.step, device)
-            if turn:  # the first turn warms up
-                times[name].append(spent)
-    median = {name: statistics.median(spent) for name, spent in times.items()}
-    without, with_gradient = clip_flops(options.frames, options.size, options.width)
-    flops = options.classes * (options.clips * without + with_gradient)
-    best = rates(device)
+    times = measure.in_turns(runners, options.repeats, device)
+    real, synthetic = iteration_flops(settings, classes=options.classes, ipc=1, segments=1)
+    work = {"float32": synthetic, options.precision: real}
+    if options.precision == "float32":
+        work = {"float32": real + synthetic}
+    parts = {name: sum(times[name]) for name in layers}
     result = {
         "what": "an iteration of DM at IPC 1",
-        "setting": {k: v for k, v in vars(options).items() if k not in ("out", "device")},
-        "seconds": times,
-        "plain / david": median["plain recipe"] / median["david"],
-        "david / bare embed": median["david"] / median["bare embed"],
-        "TFLOP": flops / 1e12,
-        "share of the float32 matrix rate": flops / median["david"] / best["float32 FLOP/s"],
-        "rates": best,
-        "made": made_on(device),
+        "setting": setting | {"classes": options.classes},
+        "seconds": {name: times[name] for name in ("plain recipe", "david", "bare embed")},
+        "plain / david": measure.ratio(times["plain recipe"], times["david"]),
+        "david / bare embed": measure.ratio(times["david"], times["bare embed"]),
+        "share of the bound": median(
+            measure.least_seconds(work, rate) / spent for rate, spent in zip(best[1:], times["david"], strict=True)
+        ),
+        "layers": {
+            name: {
+                "share of the network": spent / sum(parts.values()),
+                "share of the bound": median(
+                    layer_flops[name] / rate["float32"] / one for rate, one in zip(best[1:], times[name], strict=True)
+                ),
+            }
+            for name, spent in parts.items()
+        },
+        "FLOP": real + synthetic,
+        "rates": best[1:],
     }
-    for name in ("plain / david", "david / bare embed", "share of the float32 matrix rate"):
+    for name in ("plain / david", "david / bare embed", "share of the bound"):
         print(f"{name}: {result[name]:.2f}")
-    if options.out:
-        write_json(options.out, result)
+    print(measure.write("distill", options.out, device, load, result).name)
 
 
 if __name__ == "__main__":

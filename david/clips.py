@@ -125,13 +125,16 @@ class Clips:
         """
         rows = self.rows[np.asarray(indices)]
         if torch.is_tensor(self.videos):
-            videos = self.videos[send(torch.from_numpy(rows), self.device)]
+            # Whole rows are copied; indexing with [...] would go byte by byte on a CPU, at a twentieth of the speed.
+            videos = self.videos.index_select(0, send(torch.from_numpy(rows), self.device))
         else:
             videos = torch.from_numpy(self.videos[rows])
         if flip and self.flip:
             where = generator.device if generator else "cpu"
             coins = send(torch.rand(len(videos), generator=generator, device=where), self.device)
-            videos = torch.where(coins.view(-1, 1, 1, 1, 1) < 0.5, videos.flip(3), videos)
+            either = torch.cat([videos.flip(3), videos])
+            numbers = torch.arange(len(videos), device=self.device)
+            videos = either.index_select(0, numbers + len(videos) * (coins >= 0.5))  # as torch.where goes byte by byte
         return normalise(videos)
 
 

@@ -3,6 +3,7 @@
 import math
 from functools import cache
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import torch
@@ -35,19 +36,64 @@ def along(points: list[dict], base: dict, axis: str, **chosen) -> list[dict]:
     return sorted(found, key=lambda point: point[axis])
 
 
-def slope(x: list[float], y: list[float]) -> float:
-    """Of the straight line through the points (least squares), in units of y per unit of x."""
-    return float(np.polyfit(x, y, 1)[0])
+def line(x: list[float], y: list[float]) -> tuple[float, float]:
+    """Slope, in units of y per unit of x, and value at 0 of the straight line through the points (least squares)."""
+    slope, start = np.polyfit(x, y, 1)
+    return float(slope), float(start)
+
+
+def clip_values(settings: Settings) -> int:
+    """Numbers in a clip: F x H x W x 3."""
+    return settings.frames * settings.size**2 * 3
+
+
+def stored_bytes(settings: Settings) -> int:
+    """Bytes of one stored video, float32."""
+    return 4 * clip_values(settings)
 
 
 def working_bytes(point: dict) -> int:
-    """Peak memory beyond what must be held: the stored videos and what the optimiser keeps of them."""
-    return point["peak_bytes"] - point["stored_bytes"] - point["state_bytes"]
+    """Peak memory beyond what has to be held there: the stored videos and what the optimiser keeps of them."""
+    return point["peak_bytes"] - point["held_bytes"]
 
 
 def spread(values: list[float]) -> float:
     """How far the largest lies above the smallest, as a share of the smallest."""
     return max(values) / min(values) - 1
+
+
+def memory(record: dict, method: str) -> dict[str, float]:
+    """How the memory of an iteration grows, from the points of a record of ``benchmarks/growth.py``.
+
+    Returns:
+        "per stored byte": bytes of peak memory for each byte of stored videos, along IPC from the base on.
+        "per value", "constant": bytes beyond what must be held, for each value of a clip (F x H x W x 3) and for none,
+        along frames and size.
+        "spread over classes": of the bytes beyond what must be held.
+    """
+    axis = {name: along(record["points"], record["base"], name, method=method) for name in record["axes"]}
+    # The base fills a chunk; with fewer videos memory grows with what fills it. Videos may also live on the host.
+    held = [p for p in axis["ipc"] if p["ipc"] >= record["base"]["ipc"] and p["held_bytes"]]
+    per_byte, _ = line([p["stored_bytes"] for p in held], [p["peak_bytes"] for p in held])
+    shapes = axis["frames"] + axis["size"]
+    values = [point["frames"] * point["size"] ** 2 * 3 for point in shapes]
+    per_value, constant = line(values, [working_bytes(point) for point in shapes])
+    return {
+        "per stored byte": per_byte,
+        "per value": per_value,
+        "constant": constant,
+        "spread over classes": spread([working_bytes(point) for point in axis["classes"]]),
+    }
+
+
+def peak(grown: dict, settings: Settings, stored: float) -> float:
+    """Peak bytes of an iteration by ``memory``: for clips of these settings and so many bytes of stored videos."""
+    return grown["per stored byte"] * stored + grown["per value"] * clip_values(settings) + grown["constant"]
+
+
+def sustained(record: dict) -> float:
+    """FLOP/s that the fastest point of a growth record sustains, of the FLOP that are needed."""
+    return max(point["FLOP"] / median(point["seconds"]) for point in record["points"])
 
 
 @cache
@@ -100,7 +146,6 @@ def project(
         (which one device trains while the others wait) and "students", and "decoding seconds".
     """
     s, share = settings, math.ceil(classes / devices)  # classes of the device that has most
-    pixels = s.frames * s.size**2 * 3
     without, _ = clip_flops(s.frames, s.size, s.width)
     trained = student_flops(s.frames, s.size, s.width, classes)
     iteration = sum(iteration_flops(s, classes=classes, ipc=ipc, segments=segments))
@@ -119,9 +164,9 @@ def project(
         "students": math.ceil(s.student_repeats / devices) / s.student_repeats,
     }
     return {
-        "data bytes": clips * pixels,
-        "stored bytes": classes * ipc * pixels * 4,
-        "device bytes": share * ipc * pixels * 4 * bytes_per_stored + working,
+        "data bytes": clips * clip_values(s),
+        "stored bytes": classes * ipc * stored_bytes(s),
+        "device bytes": share * ipc * stored_bytes(s) * bytes_per_stored + working,
         "iteration FLOP": iteration,
         **{f"{name} FLOP": value for name, value in flops.items()},
         **{f"{name} seconds": value * part[name] / flops_per_second for name, value in flops.items()},

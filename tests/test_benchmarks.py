@@ -1,23 +1,36 @@
 """The benchmarks run, and write what they promise."""
 
-import importlib.util
+import importlib
 import json
 import sys
 from pathlib import Path
+from statistics import median
 
 import pytest
+import torch
 from conftest import write_video
 
+from david.costs import clip_flops
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
-def test_decode(tmp_path, monkeypatch, capsys):
-    path = Path(__file__).parents[1] / "benchmarks" / "decode.py"
-    spec = importlib.util.spec_from_file_location("benchmarks_decode", path)
-    benchmark = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(benchmark)
-    monkeypatch.setattr(
-        benchmark, "apart", lambda function, *arguments: function(*arguments)
-    )  # a process costs seconds
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """name -> a module of benchmarks/, as a script there imports it; gone after the test."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    before = set(sys.modules)
+    yield importlib.import_module
+    for name in {"measure", "decode", "distill", "growth", "stages"} & set(sys.modules) - before:
+        del sys.modules[name]
+
+
+@linux
+def test_decode(tmp_path, load, monkeypatch, capsys):
+    benchmark, measure = load("decode"), load("measure")
+    # A process costs seconds.
+    monkeypatch.setattr(measure, "apart", lambda function, *arguments: function(*arguments))
     monkeypatch.setattr(benchmark, "BATCHES", 2)
     for i in range(2):
         write_video(tmp_path / f"{i}.avi", 30 + i, width=64, height=48)
@@ -29,3 +42,175 @@ def test_decode(tmp_path, monkeypatch, capsys):
     assert all(rate > 0 for rates in record["speed"]["clips_per_second"].values() for rate in rates)
     said = capsys.readouterr().out
     assert "x plain" in said and "ucf101, 13,320 videos" in said
+
+
+def small(*more: str) -> list[str]:
+    return ["--device", "cpu", "--width", "0.0625", "--frames", "8", "--size", "48", *more]
+
+
+def test_distill(tmp_path, load, capsys):
+    path = tmp_path / "record.json"
+    arguments = small("--classes", "3", "--clips", "4", "--repeats", "3", "--out", str(path))
+    load("distill").main(arguments)
+    record = json.loads(path.read_text())
+    times = record["seconds"]
+    assert set(times) == {"plain recipe", "david", "bare embed"} and all(len(own) == 3 for own in times.values())
+    ratios = [a / b for a, b in zip(times["plain recipe"], times["david"])]
+    assert min(ratios) <= record["plain / david"] <= max(ratios)
+    without, with_gradient = clip_flops(8, 48, 0.0625)
+    assert record["FLOP"] == 3 * (4 * without + with_gradient)
+    shares = [record["FLOP"] / b["float32"] / a for a, b in zip(times["david"], record["rates"])]
+    assert record["share of the bound"] == pytest.approx(median(shares))
+    layers = record["layers"]
+    assert list(layers) == [f"{kind} {k}" for k in (1, 2, 3) for kind in ("Conv3d", "MaxPool3d", "ReLU")]
+    assert sum(layer["share of the network"] for layer in layers.values()) == pytest.approx(1)
+    assert [layer["share of the bound"] > 0 for layer in layers.values()] == [True, False, False] * 3
+    assert record["made"]["device"].startswith("CPU") and record["setting"]["precision"] == "float32"
+    assert "plain / david" in capsys.readouterr().out
+
+
+@linux
+def test_growth_in_processes_of_their_own(tmp_path, load, capsys, monkeypatch):
+    growth, path, environments = load("growth"), tmp_path / "record.json", []
+    measure, calls = load("measure"), []
+    apart = measure.apart
+
+    def once(function, *arguments, environment, **named):
+        """A process for the first point, as one costs seconds; the others here."""
+        calls.append(arguments)
+        environments.append(environment)
+        if len(calls) == 1:
+            return apart(function, *arguments, environment=environment, **named)
+        return function(*arguments, **named)
+
+    monkeypatch.setattr(measure, "apart", once)
+    axes = ["--classes", "1", "3", "--ipcs", "1", "4", "--sizes", "48", "64", "--lengths", "8", "16"]
+    growth.main(small(*axes, "--base", "1", "--clips", "2", "--repeats", "1", "--out", str(path)))
+    record = json.loads(path.read_text())
+    points = record["points"]
+    assert [p["method"] for p in points] == ["dm"] * 5 + ["david"] * 5  # the base is on every axis, and measured once
+    assert record["base"] == {"classes": 1, "ipc": 1, "frames": 8, "size": 48}
+    assert record["axes"] == {"classes": [1, 3], "ipc": [1, 4], "frames": [8, 16], "size": [48, 64]}
+    for p in points:
+        values = p["frames"] * p["size"] ** 2 * 3
+        assert p["stored_bytes"] == p["classes"] * p["ipc"] * values * 4
+        assert p["held_bytes"] == 2 * p["stored_bytes"] == 2 * p["state_bytes"]  # SGD's momentum
+        assert p["data_bytes"] == p["classes"] * 2 * values
+        assert len(p["seconds"]) == 1 and p["seconds"][0] > 0
+    assert points[0]["peak_bytes"] > points[0]["held_bytes"]
+    without, with_gradient = clip_flops(8, 48, 0.0625)
+    wide = next(p for p in points if p["method"] == "david" and p["classes"] == 3)
+    assert wide["segments"] == pytest.approx((8 + 4 + 2) / 3)
+    assert wide["FLOP"] == pytest.approx(6 * without + 14 * with_gradient)
+    assert environments[0] == growth.STEADY and "x the base's time" in capsys.readouterr().out
+
+
+@linux
+def test_memory_is_flat_in_classes_once_a_chunk_is_full(load):
+    """The promise of the page, at a size of seconds: 128 clips fill a chunk, here of one class and of two."""
+    growth, measure = load("growth"), load("measure")
+    sizes = {"clips": 128, "width": 0.0625, "precision": "float32", "repeats": 1, "device": CPU}
+    rest = []
+    for classes in (1, 2):
+        point = measure.apart(growth.point, "dm", classes, 128, 8, 48, environment=growth.STEADY, **sizes)
+        rest.append(point["peak_bytes"] - point["held_bytes"])
+    assert max(rest) / min(rest) < 1.1
+
+
+def test_stages(tmp_path, load, capsys, monkeypatch):
+    monkeypatch.setenv("DAVID_PROGRESS", "0")
+    path = tmp_path / "record.json"
+    sizes = ["--classes", "2", "--clips", "2", "--batch", "4", "--iterations", "10", "--steps", "2", "--repeats", "2"]
+    load("stages").main(small(*sizes, "--out", str(path)))
+    record = json.loads(path.read_text())
+    stages = record["stages"]
+    assert list(stages) == [
+        "sampling", "student training", "evaluation", "episode, early stage", "episode, whole distillation",
+        "DM iteration", "DAViD iteration",
+    ]  # fmt: skip
+    without, with_gradient = clip_flops(8, 48, 0.0625)
+    assert stages["sampling"]["work"] == {"copy": 5 * 4 * 8 * 48 * 48 * 3}
+    assert stages["evaluation"]["work"] == {"float32": 4 * without}
+    assert stages["student training"]["clips"] == 8
+    assert stages["student training"]["work"]["float32"] > 8 * 2 * without  # weights need a gradient as well
+    assert stages["DM iteration"]["work"] == {"float32": 4 * without + 2 * with_gradient}
+    assert stages["DAViD iteration"]["work"] == {"float32": 4 * without + 12 * with_gradient}  # L is 1 and 2
+    early, whole = (stages[f"episode, {kind}"]["work"]["float32"] for kind in ("early stage", "whole distillation"))
+    assert 0 < early < whole < 10 * early  # the teacher looks twice at either
+    assert record["whole / early episode"] > 1
+    for stage in stages.values():
+        assert 0 < stage["share of the bound"] and len(stage["seconds"]) == 2
+    assert "of its bound" in capsys.readouterr().out
+
+
+def test_an_episode_is_charged_for_the_policy_that_it_draws(load):
+    """``Stages`` foretells the first policy of a new agent, on which the number of clips depends."""
+    from david.search import learn_policy
+
+    stages = load("stages")
+    options = load("measure").options(
+        "", small("--classes", "3"), classes=3, clips=2, ipc=1, frames=8, size=48, batch=2, iterations=10, steps=1
+    )
+    found, seen = stages.stages(options), []
+    stages.learn_policy = lambda *given, **named: seen.append(learn_policy(*given, **named))
+    found["episode, early stage"].run()
+    (episode,) = seen[0].episodes
+    without, with_gradient = clip_flops(8, 48, 0.0625)
+    assert found["episode, early stage"].work["float32"] == pytest.approx(
+        episode["forward"] * without + episode["backward"] * with_gradient
+    )
+    assert found["episode, early stage"].clips == pytest.approx(episode["forward"] + episode["backward"])
+
+
+@pytest.mark.parametrize(
+    ("gpu", "short"),
+    [
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("NVIDIA GeForce RTX 3090", "rtx-3090"),
+        ("NVIDIA A100-SXM4-80GB", "a100"),
+        ("Tesla T4", "t4"),
+        ("NVIDIA RTX A6000", "rtx-a6000"),
+    ],
+)
+def test_short_names(load, gpu, short):
+    measure = load("measure")
+    assert measure.short_name(gpu) == short and measure.short_name(CPU) == "cpu"
+
+
+def test_records_are_named_after_benchmark_and_device(tmp_path, load, monkeypatch):
+    measure = load("measure")
+    monkeypatch.setattr(measure, "RECORDS", tmp_path)
+    path = measure.write("growth", None, CPU, 0.5, {"what": "nothing"})
+    record = json.loads((tmp_path / "growth-cpu.json").read_text())
+    assert path.name == "growth-cpu.json" and record["what"] == "nothing" and record["load_before"] == 0.5
+
+
+def test_bounds_add_up_and_ratios_are_taken_within_turns(load):
+    measure = load("measure")
+    best = {"float32": 100.0, "bfloat16": 400.0, "copy": 10.0}
+    assert measure.least_seconds({"float32": 50, "bfloat16": 800}, best) == 2.5
+    assert measure.least_seconds({"copy": 5}, best) == 0.5
+    # The machine is ten times slower in the second turn; medians of each would give 1.5.
+    assert measure.ratio([2, 20, 3], [1, 10, 2]) == 2
+    called = []
+    times = measure.in_turns({"a": lambda: called.append("a"), "b": lambda: called.append("b")}, 2, CPU)
+    assert called == ["a", "b"] * 3 and [len(own) for own in times.values()] == [2, 2]
+
+
+@linux
+def test_peak_counts_what_comes_within_it(load):
+    measure = load("measure")
+    before = torch.ones(10 * 2**20)  # 40 MiB, not counted
+    with measure.Peak() as peak:
+        block = torch.ones(50 * 2**20)  # 200 MiB
+        before += 1
+        torch.randn(400, 400) @ torch.randn(400, 400)
+        for _ in range(20):
+            block += 1
+        del block
+    assert 190 * 2**20 < peak.own < 260 * 2**20
+
+
+def test_rates_are_rates(load):
+    found = load("measure").rates(CPU, "float32", size=64)
+    assert set(found) == {"float32", "copy"} and found["copy"] > 1e6 and found["float32"] > 1e6

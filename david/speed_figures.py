@@ -1,0 +1,61 @@
+"""Figures of the benchmarks: how an iteration grows, and how near each stage comes to its bound."""
+
+from statistics import median
+
+import matplotlib.pyplot as plt
+
+from david.figures import COLOURS
+from david.methods import method
+from david.projection import along
+
+AXES = {"classes": "classes", "ipc": "IPC", "frames": "frames a clip", "size": "pixels a side"}
+
+
+def growth(record: dict) -> plt.Figure:
+    """Time of an iteration, in units of that at the first point of each axis, and its memory, along each axis.
+
+    Args:
+        record: of ``benchmarks/growth.py``.
+    """
+    figure, axes = plt.subplots(2, len(AXES), figsize=(9, 4.4), sharex="col", sharey="row")
+    for (axis, label), (time, memory) in zip(AXES.items(), axes.T):
+        for name in ("dm", "david"):
+            points = along(record["points"], record["base"], axis, method=name)
+            x, style = [point[axis] for point in points], {"color": COLOURS[name], "label": method(name).title}
+            seconds = [median(point["seconds"]) for point in points]
+            time.plot(x, [value / seconds[0] for value in seconds], "o-", ms=4, **style)
+            memory.plot(x, [point["peak_bytes"] / 2**20 for point in points], "o-", ms=4, **style)
+        memory.plot(x, [p["held_bytes"] / 2**20 for p in points], "k:", label="videos and momentum, of either")
+        memory.set_xlabel(label)
+        ends = x if len(x) < 4 else [x[0], x[-1]]  # more would run into each other
+        memory.set_xticks(ends, [f"{value:,}" for value in ends])
+        time.grid(axis="y", alpha=0.3)
+        memory.grid(axis="y", alpha=0.3)
+    axes[0, 0].set_ylabel("time, first point = 1")
+    axes[1, 0].set_ylabel("peak memory, MiB")
+    axes[0, 0].set_ylim(bottom=0)
+    axes[1, 0].set_ylim(bottom=0)
+    figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    figure.align_ylabels()
+    figure.tight_layout(rect=(0, 0, 1, 0.93))
+    return figure
+
+
+def shares(record: dict) -> plt.Figure:
+    """The share of its bound that each stage reaches, a bar a stage.
+
+    Args:
+        record: of ``benchmarks/stages.py``.
+    """
+    stages = record["stages"]
+    reached = [100 * stage["share of the bound"] for stage in stages.values()]
+    copied = ["copy" in stage["work"] for stage in stages.values()]
+    colours = [COLOURS["appearance"] if copy else COLOURS["motion"] for copy in copied]
+    figure, axis = plt.subplots(figsize=(7, 0.36 * len(stages) + 0.8))
+    bars = axis.barh(range(len(stages)), reached, 0.7, color=colours)
+    axis.bar_label(bars, [f"{value:.0f} %" for value in reached], padding=3)
+    axis.set_yticks(range(len(stages)), list(stages))
+    axis.invert_yaxis()
+    axis.set_xlim(0, max(100, 1.1 * max(reached)))
+    axis.set_xlabel("share of the bound, %: copying (blue), matrix products (orange)")
+    return figure
