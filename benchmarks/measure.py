@@ -93,7 +93,7 @@ def rates(device: torch.device, *precisions: str, size: int | None = None) -> di
 
     On a GPU "float32" is TF32, in which its convolutions of float32 numbers multiply.
     """
-    size, found = size or (8192 if device.type == "cuda" else 1024), {}
+    size, found = size or (8192 if device.type == "cuda" else 2048), {}
     before, torch.backends.cuda.matmul.allow_tf32 = torch.backends.cuda.matmul.allow_tf32, True
     for name in precisions:
         a, b = (torch.randn(size, size, device=device, dtype=getattr(torch, name)) for _ in range(2))
