@@ -33,10 +33,9 @@ reproduce: .venv/.installed
 		--jobs $(or $(JOBS),1)
 
 bench: .venv/.installed
-	DAVID_PROGRESS=0 $(BIN)/python benchmarks/distill.py
-	DAVID_PROGRESS=0 $(BIN)/python benchmarks/stages.py
-	DAVID_PROGRESS=0 $(BIN)/python benchmarks/growth.py
-	$(if $(DATA),$(BIN)/python benchmarks/decode.py --data $(DATA))
+	export DAVID_PROGRESS=0 DAVID_LOAD=$$($(BIN)/python -c 'import os; print(os.getloadavg()[0])') && \
+	for name in distill stages growth $(if $(DATA),"decode --data $(DATA)"); do set -- $$name; script=$$1; shift; \
+		$(BIN)/python benchmarks/$$script.py "$$@" || exit; done
 
 test: lint
 	$(BIN)/python -m pytest tests

@@ -134,7 +134,7 @@ def main(arguments: list[str] | None = None) -> None:
     paths = sorted(path for path in options.data.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
         parser.error(f"no videos under {options.data}")
-    load = os.getloadavg()[0]
+    load = measure.load()
     fast = speed(repeated(paths, options.clips), shape, options.rounds)
     held = [measure.apart(memory, size, shape) for size in options.sizes]
     fixed = {"processor": platform.machine(), "cores": cores(), "av": av.__version__}

@@ -9,7 +9,6 @@ from its description: real clips as float32 on the host, stacked and copied clas
 iteration, in PyTorch's default layout, ReLU before the pool; one graph of all classes. It computes in float32 alone.
 """
 
-import os
 from functools import partial
 from statistics import median
 
@@ -21,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from david.c3d import C3D
 from david.clips import Clips, normalise
+from david.fast_embed import frozen_embed
 from david.matching import Distiller
 from david.presets import Settings
 from david.projection import iteration_flops
@@ -63,15 +63,16 @@ class BareEmbed:
     def __init__(self, train: Clips, settings: Settings):
         self.net = C3D(len(train.classes), settings.frames, settings.size, settings.width).to(train.device)
         self.net.requires_grad_(False)
-        self.cast = {"dtype": torch.bfloat16, "enabled": settings.distill_precision == "bfloat16"}
+        self.precision = settings.distill_precision
         count = settings.distill_batch_real * len(train.classes)
         self.real = [train.batch(np.arange(i, min(i + 128, count)) % len(train)) for i in range(0, count, 128)]
         self.synthetic = train.batch(np.arange(len(train.classes))).requires_grad_()
 
     def step(self) -> None:
-        with torch.no_grad(), torch.autocast(self.synthetic.device.type, **self.cast):
+        embed = frozen_embed(self.net, self.precision)
+        with torch.no_grad():
             for part in self.real:
-                self.net.embed(part)
+                embed(part)
         self.synthetic.grad = None
         self.net.embed(self.synthetic).sum().backward()
 
@@ -96,7 +97,7 @@ def layer_runners(train: Clips, settings: Settings) -> tuple[dict, dict[str, int
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print the ratios, write the record."""
     numbers = {"classes": 12, "clips": 64, "frames": 8, "size": 64, "repeats": 5}
-    options, load = measure.options(__doc__, arguments, **numbers), os.getloadavg()[0]
+    options, load = measure.options(__doc__, arguments, **numbers), measure.load()
     setting = {name: getattr(options, name) for name in ("clips", "frames", "size", "width", "precision")}
     settings, device = measure.settings_of(**setting), options.device
     train = measure.noise_clips(options.classes, options.clips, options.frames, options.size, device)
@@ -114,27 +115,23 @@ def main(arguments: list[str] | None = None) -> None:
     work = {"float32": synthetic, options.precision: real}
     if options.precision == "float32":
         work = {"float32": real + synthetic}
-    parts = {name: sum(times[name]) for name in layers}
+    parts, rate = {name: median(times[name]) for name in layers}, measure.best_of(best)
     result = {
         "what": "an iteration of DM at IPC 1",
         "setting": setting | {"classes": options.classes},
         "seconds": {name: times[name] for name in ("plain recipe", "david", "bare embed")},
         "plain / david": measure.ratio(times["plain recipe"], times["david"]),
         "david / bare embed": measure.ratio(times["david"], times["bare embed"]),
-        "share of the bound": median(
-            measure.least_seconds(work, rate) / spent for rate, spent in zip(best[1:], times["david"], strict=True)
-        ),
+        "share of the bound": measure.least_seconds(work, rate) / median(times["david"]),
         "layers": {
             name: {
                 "share of the network": spent / sum(parts.values()),
-                "share of the bound": median(
-                    layer_flops[name] / rate["float32"] / one for rate, one in zip(best[1:], times[name], strict=True)
-                ),
+                "share of the bound": layer_flops[name] / rate["float32"] / median(times[name]),
             }
             for name, spent in parts.items()
         },
         "FLOP": real + synthetic,
-        "rates": best[1:],
+        "rates": best,
     }
     for name in ("plain / david", "david / bare embed", "share of the bound"):
         print(f"{name}: {result[name]:.2f}")

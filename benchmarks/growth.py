@@ -12,7 +12,6 @@ The base has 16 stored videos a class because an iteration sends at most 128 cli
 fewer, ten classes are less than one such chunk, and memory still grows with what fills it.
 """
 
-import os
 from statistics import median
 
 import measure
@@ -68,7 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure point by point, print a line for each, write the record."""
     numbers = {"classes": (10, 50, 100), "ipcs": (1, 5, 10, 50), "sizes": (48, 64, 112), "lengths": (8, 16)}
     numbers |= {"base": 16, "frames": 8, "size": 48, "clips": 16, "repeats": 2}
-    options, load = measure.options(__doc__, arguments, **numbers), os.getloadavg()[0]
+    options, load = measure.options(__doc__, arguments, **numbers), measure.load()
     base = {"classes": options.classes[0], "ipc": options.base, "frames": options.frames, "size": options.size}
     axes = {"classes": options.classes, "ipc": options.ipcs, "frames": options.lengths, "size": options.sizes}
     places = [base, *({**base, axis: value} for axis, values in axes.items() for value in values)]

@@ -1,7 +1,7 @@
 """What the benchmarks share: options, noise in place of videos, clocks that wait for the device, its best rates, peaks.
 
 Only ratios within one run mean something, as a machine does other things at other times; every share is that of a
-bound measured in the same run, in turns with what it bounds.
+bound measured in the same run, in turns with what it bounds: the best rate that any turn has shown.
 """
 
 import argparse
@@ -62,6 +62,11 @@ def settings_of(*, frames: int, size: int, width: float, clips: int, precision: 
     return Settings().replace(**shape, distill_batch_real=clips, distill_precision=precision, **changes)
 
 
+def load() -> float:
+    """The system's load now; that before all of them, if several benchmarks run in a row (``DAVID_LOAD``)."""
+    return float(os.environ.get("DAVID_LOAD") or os.getloadavg()[0])
+
+
 def noise_clips(classes: int, clips: int, frames: int, size: int, device: torch.device = CPU) -> Clips:
     """Random pixels in place of a training set: the arithmetic does not look at them."""
     pixels = torch.randint(256, (classes * clips, frames, size, size, 3), dtype=torch.uint8, device=device)
@@ -99,10 +104,16 @@ def rates(device: torch.device, *precisions: str, size: int | None = None) -> di
         a, b = (torch.randn(size, size, device=device, dtype=getattr(torch, name)) for _ in range(2))
         found[name] = 2 * size**3 / min(seconds(lambda: a @ b, device) for _ in range(5))  # noqa: B023
     torch.backends.cuda.matmul.allow_tf32 = before
-    block = torch.empty((1024 if device.type == "cuda" else 64) * 2**20, dtype=torch.uint8, device=device)
-    target = torch.empty_like(block)
+    # Written before it is timed: memory that was never written to is not there yet.
+    block = torch.ones((1024 if device.type == "cuda" else 64) * 2**20, dtype=torch.uint8, device=device)
+    target = block.clone()
     found["copy"] = 2 * block.numel() / min(seconds(lambda: target.copy_(block), device) for _ in range(5))
     return found
+
+
+def best_of(found: list[dict[str, float]]) -> dict[str, float]:
+    """The best of the ``rates`` found in a run, name by name: what the device has shown that it can do."""
+    return {name: max(rate[name] for rate in found) for name in found[0]}
 
 
 def least_seconds(work: dict[str, float], best: dict[str, float]) -> float:

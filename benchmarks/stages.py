@@ -8,7 +8,6 @@ matrix products, of the precision it computes in. Bounds are measured in turns w
 episode of the search is run with its early stage, a tenth of a distillation, and with a whole one in its place.
 """
 
-import os
 from dataclasses import dataclass
 from statistics import median
 
@@ -99,21 +98,20 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure, print every stage's share of its bound, write the record."""
     numbers = {"classes": 10, "clips": 16, "ipc": 1, "frames": 8, "size": 48, "batch": 64}
     numbers |= {"iterations": 20, "steps": 10, "repeats": 3}
-    options, load = measure.options(__doc__, arguments, **numbers), os.getloadavg()[0]
+    options, load = measure.options(__doc__, arguments, **numbers), measure.load()
     device, best, found = options.device, [], stages(options)
     runners = {name: stage.run for name, stage in found.items()}
     runners["bound"] = lambda: best.append(measure.rates(device, *sorted({"float32", options.precision})))
     times = measure.in_turns(runners, options.repeats, device)
-    rows = {}
+    rate, rows = measure.best_of(best), {}
     for name, stage in found.items():
-        least = [measure.least_seconds(stage.work, rate) for rate in best[1:]]  # the first turn warmed up
         spent = times[name]
         rows[name] = {
             "clips": stage.clips,
             "work": stage.work,
             "seconds": spent,
             "clips per second": [stage.clips / value for value in spent],
-            "share of the bound": median(a / b for a, b in zip(least, spent, strict=True)),
+            "share of the bound": measure.least_seconds(stage.work, rate) / median(spent),
         }
         print(f"{name:28} {rows[name]['share of the bound']:6.1%} of its bound")
     whole, early = (times[f"episode, {kind}"] for kind in ("whole distillation", "early stage"))
@@ -124,7 +122,7 @@ def main(arguments: list[str] | None = None) -> None:
         "early stage": EARLY,
         "stages": rows,
         "whole / early episode": measure.ratio(whole, early),
-        "rates": best[1:],
+        "rates": best,
     }
     print(measure.write("stages", options.out, device, load, result).name)
 

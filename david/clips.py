@@ -131,10 +131,9 @@ class Clips:
             videos = torch.from_numpy(self.videos[rows])
         if flip and self.flip:
             where = generator.device if generator else "cpu"
-            coins = send(torch.rand(len(videos), generator=generator, device=where), self.device)
-            either = torch.cat([videos.flip(3), videos])
-            numbers = torch.arange(len(videos), device=self.device)
-            videos = either.index_select(0, numbers + len(videos) * (coins >= 0.5))  # as torch.where goes byte by byte
+            coins = torch.rand(len(videos), generator=generator, device=where)
+            mirrored = send((coins < 0.5).nonzero()[:, 0], self.device)
+            videos[mirrored] = videos.index_select(0, mirrored).flip(3)
         return normalise(videos)
 
 

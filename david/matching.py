@@ -112,6 +112,7 @@ class RandomFeatures:
         self.members = [torch.as_tensor(positions) for positions in train.by_class()]
         self.net = C3D(len(train.classes), settings.frames, settings.size, settings.width).to(train.device)
         self.net.requires_grad_(False)
+        frozen_embed(self.net, self.precision)  # an unknown precision is an error now, not after the teacher's training
 
     @torch.no_grad()
     def draw(self, iteration: int) -> torch.Tensor:
@@ -164,9 +165,21 @@ def clip_pieces(videos: torch.Tensor, lengths: list[int]) -> Iterator[torch.Tens
 def home(device: torch.device, count: int) -> torch.device:
     """Where ``count`` bytes of videos and of their optimiser's state live: on ``device``, or on the host if they would
     fill more than half of a GPU's free memory."""
-    if device.type == "cuda" and count > torch.cuda.mem_get_info(device)[0] // 2:
-        return torch.device("cpu")
-    return device
+    if device.type != "cuda":
+        return device
+    # What torch keeps for later, such as the videos of an earlier episode, is free as well.
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free = torch.cuda.mem_get_info(device)[0] + kept
+    return device if count <= free // 2 else torch.device("cpu")
+
+
+def check_room(device: torch.device, count: int) -> None:
+    """ValueError where a distilled set of ``count`` bytes is more than a GPU has, as students train on it there."""
+    if device.type == "cuda" and count > (total := torch.cuda.get_device_properties(device).total_memory):
+        raise ValueError(
+            f"the distilled set takes {count / 2**30:.1f} GiB and this GPU has {total / 2**30:.1f}, but students train "
+            f"on the set there; lower the IPC, or take a larger GPU"
+        )
 
 
 class Distiller(Loop):

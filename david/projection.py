@@ -14,6 +14,7 @@ from david.c3d import C3D
 from david.costs import clip_flops
 from david.files import read_json
 from david.presets import Settings
+from david.search import expected_costs
 
 
 def benchmark(folder: str | Path, name: str, device: str) -> dict | None:
@@ -66,14 +67,14 @@ def memory(record: dict, method: str) -> dict[str, float]:
     """How the memory of an iteration grows, from the points of a record of ``benchmarks/growth.py``.
 
     Returns:
-        "per stored byte": bytes of peak memory for each byte of stored videos, along IPC from the base on.
+        "per stored byte": bytes of peak memory for each byte of stored videos, along classes.
         "per value", "constant": bytes beyond what must be held, for each value of a clip (F x H x W x 3) and for none,
         along frames and size.
         "spread over classes": of the bytes beyond what must be held.
     """
     axis = {name: along(record["points"], record["base"], name, method=method) for name in record["axes"]}
-    # The base fills a chunk; with fewer videos memory grows with what fills it. Videos may also live on the host.
-    held = [p for p in axis["ipc"] if p["ipc"] >= record["base"]["ipc"] and p["held_bytes"]]
+    # Along classes a chunk is filled alike; along IPC memory also changes with how full it is.
+    held = [point for point in axis["classes"] if point["held_bytes"]]  # some may live on the host
     per_byte, _ = line([p["stored_bytes"] for p in held], [p["peak_bytes"] for p in held])
     shapes = axis["frames"] + axis["size"]
     values = [point["frames"] * point["size"] ** 2 * 3 for point in shapes]
@@ -92,8 +93,9 @@ def peak(grown: dict, settings: Settings, stored: float) -> float:
 
 
 def sustained(record: dict) -> float:
-    """FLOP/s that the fastest point of a growth record sustains, of the FLOP that are needed."""
-    return max(point["FLOP"] / median(point["seconds"]) for point in record["points"])
+    """FLOP/s, of those that are needed, that DAViD sustains at the largest IPC of a growth record."""
+    point = max((p for p in record["points"] if p["method"] == "david"), key=lambda p: p["ipc"])
+    return point["FLOP"] / median(point["seconds"])
 
 
 @cache
@@ -132,7 +134,7 @@ def project(
         settings: preset and track.
         classes, ipc: M and I.
         clips: training videos.
-        segments: F / L in the mean of the classes, in the search and in the synthesis.
+        segments: F / L in the mean of the classes, in the synthesis; the search takes every L equally often.
         devices: that compute.
         flops_per_second: sustained, of one device.
         bytes_per_stored: bytes in memory for each byte of stored videos, as measured.
@@ -149,9 +151,8 @@ def project(
     without, _ = clip_flops(s.frames, s.size, s.width)
     trained = student_flops(s.frames, s.size, s.width, classes)
     iteration = sum(iteration_flops(s, classes=classes, ipc=ipc, segments=segments))
-    rewards = 2 * classes * ipc * segments * without
     flops = {
-        "search": s.search_episodes * (s.early_iterations * iteration + rewards) + clips * without,
+        "search": classes * expected_costs(s, ipc=ipc)["flops"] + clips * without,
         "synthesis": s.distill_iterations * iteration,
         "teacher": s.teacher_steps * s.teacher_batch * trained,
         "students": s.student_repeats * s.student_steps * s.student_batch * trained,

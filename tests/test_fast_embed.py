@@ -1,4 +1,4 @@
-"""The bfloat16 pass: the folded stem is the same sum, and what is rounded hardly moves features, videos, accuracy."""
+"""The bfloat16 pass: the folded stem is the same sum, and rounding hardly moves features, gradient and videos."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,6 @@ from test_matching import TINY, noise_clips
 from torch.nn.functional import conv3d
 
 from david.c3d import C3D
-from david.clips import open_clips
-from david.distilled import DistilledSet
-from david.evaluate import evaluate
 from david.fast_embed import bfloat16_embed, fold, folded_stem, frozen_embed
 from david.matching import Distiller, RandomFeatures
 from david.seeds import generator
@@ -71,7 +68,7 @@ def test_float32_is_the_network_itself():
 
 def test_unknown_precision():
     with pytest.raises(ValueError, match="unknown precision 'half' of distillation; choose 'float32' or 'bfloat16'"):
-        RandomFeatures(noise_clips(), seed=0, settings=TINY.replace(distill_precision="half")).draw(0)
+        RandomFeatures(noise_clips(), seed=0, settings=TINY.replace(distill_precision="half"))
 
 
 def gradient(train, settings):
@@ -91,19 +88,12 @@ def test_the_gradient_hardly_turns():
     assert rounded.norm().item() == pytest.approx(exact.norm().item(), rel=0.05)
 
 
-def test_no_accuracy_is_lost(tiny_motions):
-    train, test = (open_clips(tiny_motions, split, frames=8, stride=4, size=48) for split in ("train", "test"))
-    train = train.to("cpu")
-    policy = torch.full((len(train.classes),), 4)
-    accuracies, moved = [], []
-    for precision in ("float32", "bfloat16"):
-        settings = TINY.replace(distill_precision=precision, student_steps=40)
-        distiller = Distiller(train, policy, ipc=1, seed=0, settings=settings)
+def test_the_videos_move_the_same_way():
+    train, moved = noise_clips(), []
+    for settings in (TINY, HALF):
+        distiller = Distiller(train, torch.tensor([8, 2, 1]), ipc=1, seed=0, settings=settings)
         start = distiller.videos.detach().clone()
         distiller.run(4)
         moved.append((distiller.videos.detach() - start).flatten())
-        found = DistilledSet(distiller.videos, policy, train.classes, {"settings": {}})
-        accuracies.append(np.mean([evaluate(found, test, seed=k, settings=settings)["top1"] for k in range(3)]))
     assert not torch.equal(*moved)
     assert torch.cosine_similarity(*moved, dim=0) > 0.9
-    assert abs(accuracies[0] - accuracies[1]) < 0.1

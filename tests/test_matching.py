@@ -1,5 +1,7 @@
 """The matching loss, where the videos start, one step of the distiller, and its continuation from a checkpoint."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from safetensors.torch import save_file
 
 from david.c3d import C3D
 from david.clips import Clips, denormalise
-from david.matching import Distiller, RandomFeatures, class_means, dm_loss, home, start_videos
+from david.matching import Distiller, RandomFeatures, check_room, class_means, dm_loss, home, start_videos
 from david.presets import preset
 from david.reward import TeacherReward
 from david.seeds import generator
@@ -315,11 +317,21 @@ def test_no_gradient_is_spent_on_weights(train):
     assert all(weight.grad is None for weight in distiller.real.net.parameters())
 
 
-@pytest.mark.parametrize(("bytes_held", "kind"), [(50, "cuda"), (51, "cpu")])
+@pytest.mark.parametrize(("bytes_held", "kind"), [(60, "cuda"), (61, "cpu")])
 def test_videos_that_crowd_a_gpu_live_on_the_host(monkeypatch, bytes_held, kind):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 1000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 50)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 30)  # so 20 of the 50 are free
     assert home(torch.device("cuda", 0), bytes_held).type == kind
     assert home(torch.device("cpu"), 10**15).type == "cpu"
+
+
+def test_a_set_that_no_student_could_train_on_is_an_error_at_once(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=2**34))
+    check_room(torch.device("cuda", 0), 2**34)
+    check_room(torch.device("cpu"), 2**35)
+    with pytest.raises(ValueError, match=r"takes 32.0 GiB and this GPU has 16.0, .*lower the IPC"):
+        check_room(torch.device("cuda", 0), 2**35)
 
 
 def test_videos_away_from_home_take_the_same_steps(train, monkeypatch):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from david import sharding
 from david.distilled import DistilledSet
-from david.matching import Distiller
+from david.matching import Distiller, check_room
 from david.temporal import given_policy
 
 
@@ -30,9 +30,11 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None, policy: tup
 def synthesize(train, policy, *, ipc, seed, settings, work, info) -> DistilledSet:
     """The second half of Algorithm 1: distil all N iterations under a fixed policy, int64 (M,) of L."""
     distiller = Distiller(train, policy, ipc=ipc, seed=seed, settings=settings)
+    check_room(train.device, len(policy) * distiller.videos[0].nbytes)
     shard = "" if sharding.size() == 1 else f"-{sharding.rank()}-of-{sharding.size()}"
     checkpoint = None if work is None else work / f"checkpoint{shard}.safetensors"
     distiller.run(settings.distill_iterations, checkpoint=checkpoint)
     info = {**info, "ipc": ipc, "seed": seed, "settings": asdict(settings)}
-    videos = sharding.gather(distiller.videos, len(policy)).to(train.device)
-    return DistilledSet(videos, policy, list(train.classes), info)
+    # Ranks may differ in where their videos live; by way of the host they can be put together.
+    videos = distiller.videos if sharding.size() == 1 else sharding.gather(distiller.videos.cpu(), len(policy))
+    return DistilledSet(videos.to(train.device), policy, list(train.classes), info)
