@@ -13,6 +13,8 @@ from david.datasets import Dataset, digest
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet's, of RGB in [0, 1]: protocol 2.4
 STD = (0.229, 0.224, 0.225)
+# Clips that go through the network at once: bounds memory whatever the number of classes and IPC are.
+CHUNK = 128
 
 
 @functools.cache

@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 
 from david.c3d import C3D
-from david.clips import Clips
+from david.clips import CHUNK, Clips
 from david.distilled import StoredSet
-from david.matching import CHUNK, random_clips
+from david.start import random_clips
 from david.training import embed_clips
 
 

@@ -11,9 +11,9 @@ from torch.nn.functional import cosine_similarity, cross_entropy
 from david.c3d import default_weights
 from david.clips import Clips, normalise
 from david.loop import Loop
-from david.matching import random_clips
 from david.presets import Settings
 from david.seeds import derive, generator
+from david.start import random_clips
 
 
 def convnet(num_classes: int, size: int, width: float = 1.0) -> nn.Sequential:

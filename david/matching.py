@@ -1,21 +1,18 @@
 """Distribution matching on video: the distillation loss L_DD of DAViD (section 3.4) and the loop around it."""
 
-import math
 from collections.abc import Iterator
 
 import torch
 
 from david import sharding
 from david.c3d import C3D
-from david.clips import Clips
+from david.clips import CHUNK, Clips
 from david.fast_embed import frozen_embed
 from david.loop import Loop
 from david.presets import Settings
 from david.seeds import derive, generator
-from david.temporal import num_segments, partition
-
-# Clips that go through the network at once: bounds memory whatever the number of classes and IPC are.
-CHUNK = 128
+from david.start import start_videos
+from david.temporal import partition
 
 
 def class_means(features: torch.Tensor, counts: list[int]) -> torch.Tensor:
@@ -32,62 +29,6 @@ def dm_loss(real: torch.Tensor, synthetic: torch.Tensor) -> torch.Tensor:
         real, synthetic: (M, D) mean features of each class.
     """
     return (real - synthetic).square().sum()
-
-
-def random_clips(positions, count: int, *, seed: int, label: int) -> torch.Tensor:
-    """``count`` of a class's ``positions``, in random order; they repeat only once all of them are used.
-
-    Every method that begins from real clips draws them here, so that one seed means the same clips to all.
-    """
-    order = torch.randperm(len(positions), generator=generator(seed, "start", label))
-    return torch.as_tensor(positions)[order.repeat(-(-count // len(order)))[:count]]
-
-
-def noise(count: int, shape: tuple[int, ...], random: torch.Generator) -> Iterator[torch.Tensor]:
-    """The ``count`` rows of ``torch.randn(count, *shape, generator=random)``, without ever holding all of them."""
-    # torch makes normal numbers in blocks of 16, so that pieces of whole blocks are the same numbers.
-    step = 16 // math.gcd(16, math.prod(shape))
-    for first in range(0, count, step):
-        yield from torch.randn(min(step, count - first), *shape, generator=random)
-
-
-def start_videos(
-    train: Clips, policy: torch.Tensor, *, ipc: int, seed: int, kind: str, classes: range | None = None, device=None
-) -> torch.Tensor:
-    """The synthetic videos before the first step, float32 (M, I, F, 3, H, W), normalised.
-
-    Args:
-        train: real clips.
-        policy: int64 (M,), L of each class.
-        ipc: I, stored videos a class.
-        seed: fixes the noise, or which clips are used; the same for every policy.
-        kind: "noise" is N(0, 1), as the paper has it. "real" starts each segment as L evenly spaced frames of a real
-            clip of its own, so a partitioned video begins as a collage of F / L clips. Clips repeat only
-            when a class has fewer than IPC * F / L.
-        classes: return only the videos of these; they are the same as among those of all.
-        device: where to return them; that of ``train`` by default.
-    """
-    _, frames, height, width, _ = train.videos.shape
-    classes = range(len(policy)) if classes is None else classes
-    shape = (ipc, frames, 3, height, width)
-    videos = torch.empty((len(classes), *shape), device=device or train.device)
-    if kind == "noise":
-        for c, video in zip(range(classes.stop), noise(len(policy), shape, generator(seed, "start"))):
-            if c in classes:
-                videos[c - classes.start] = video
-        return videos
-    if kind != "real":
-        raise ValueError(f"unknown start {kind!r}; choose 'noise' or 'real'")
-    members = train.by_class()
-    for video, c in zip(videos, classes, strict=True):
-        length = int(policy[c])
-        count = ipc * num_segments(frames, length)
-        chosen = random_clips(members[c], count, seed=seed, label=c)
-        shown = (torch.arange(length) * 2 + 1) * frames // (2 * length)  # the middles of L equal parts
-        segments = video.view(count, length, 3, height, width)
-        for some, part in zip(segments.split(CHUNK), chosen.split(CHUNK), strict=True):
-            some.copy_(train.batch(part)[:, shown.to(train.device)])
-    return videos
 
 
 class RandomFeatures:

@@ -30,6 +30,12 @@ def tiny_motions(cache):
     return load("motions", classes=classes, clips_per_group=4, train_groups=2, test_groups=1)
 
 
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """UCF101's layout: two classes of two training videos and one test video."""
+    return write_dataset(tmp_path_factory.mktemp("ucf101") / "data")
+
+
 @pytest.fixture
 def screenless():
     """Figures are drawn in memory, and closed after the test."""

@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_dataset, write_video
-from test_matching import noise_clips
 from test_video import reference
+from toy import noise_clips
 
 from david.clips import denormalise, normalise, open_clips
 from david.datasets import load
 from david.decode import DecodeError, decode_frames
-from david.matching import random_clips
 from david.methods import herding, kcenter, keyframe, random
 from david.methods.herding import herding as herd
 from david.methods.kcenter import k_center
 from david.methods.keyframe import key_frames
 from david.presets import preset
+from david.start import random_clips
 from david.training import embed_clips, load_teacher
 
 TINY = preset("smoke", width=0.125, teacher_steps=1)

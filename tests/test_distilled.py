@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_matching import counting_clips, noise_clips, shades
+from toy import counting_clips, noise_clips, shades
 
 from david.distilled import DistilledSet, RealSet, StillSet
 from david.temporal import partition

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_matching import counting_clips, noise_clips, shades
+from toy import counting_clips, noise_clips, shades
 
 from david.distilled import DistilledSet, RealSet
 from david.evaluate import accuracy, evaluate

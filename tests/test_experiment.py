@@ -7,7 +7,6 @@ import sys
 
 import pytest
 import torch
-from conftest import write_dataset
 
 from david import Experiment, Store, preset
 from david.files import read_json
@@ -16,12 +15,6 @@ from david.static_dynamic import load_set
 CHANGES = {"width": 0.125, "distill_iterations": 1, "teacher_steps": 1, "student_steps": 1, "student_batch": 4}
 SETTINGS = preset("smoke", **CHANGES)  # four episodes of search, two students
 METHODS = ["random", "david", "dm:2"]
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    """Two classes of two training clips and one test clip."""
-    return write_dataset(tmp_path_factory.mktemp("ucf101") / "data")
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from test_matching import TINY, noise_clips
+from test_matching import TINY
 from torch.nn.functional import conv3d
+from toy import noise_clips
 
 from david.c3d import C3D
 from david.fast_embed import bfloat16_embed, fold, folded_stem, frozen_embed

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from test_matching import noise_clips
 from test_reward import CornerTeacher, LinearTeacher
+from toy import noise_clips
 
 from david import features
 from david.c3d import C3D
 from david.distilled import DistilledSet
-from david.matching import start_videos
 from david.reward import TeacherReward
 from david.seeds import generator
+from david.start import start_videos
 from david.temporal import partition
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from test_matching import clips_of, counting_clips, noise_clips, shades
 from torch import nn
 from torch.nn.functional import conv2d, instance_norm
+from toy import clips_of, counting_clips, noise_clips, shades
 
 from david.c3d import default_weights
 from david.gradient_matching import (
@@ -15,9 +15,9 @@ from david.gradient_matching import (
     random_frames,
     weight_gradients,
 )
-from david.matching import start_videos
 from david.presets import preset
 from david.seeds import generator
+from david.start import start_videos
 
 TINY = preset("smoke", width=0.03, vdsd_static_batch=2, vdsd_static_lr=1.0)
 

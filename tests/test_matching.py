@@ -1,4 +1,4 @@
-"""The matching loss, where the videos start, one step of the distiller, and its continuation from a checkpoint."""
+"""The matching loss, one step of the distiller, and its continuation from a checkpoint."""
 
 from types import SimpleNamespace
 
@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from toy import noise_clips
 
 from david.c3d import C3D
-from david.clips import Clips, denormalise
-from david.matching import Distiller, RandomFeatures, check_room, class_means, dm_loss, home, start_videos
+from david.clips import Clips
+from david.matching import Distiller, RandomFeatures, check_room, class_means, dm_loss, home
 from david.presets import preset
 from david.reward import TeacherReward
 from david.seeds import generator
@@ -17,44 +18,6 @@ from david.temporal import partition
 
 TINY = preset("smoke", width=0.125, distill_iterations=4, distill_batch_real=2)
 SGD = TINY.replace(distill_optimizer="sgd", distill_lr=10.0, distill_momentum=0.95, distill_start="noise")
-
-
-def clips_of(videos, labels, flip=False) -> Clips:
-    """Real clips from uint8 videos (N, F, H, W, 3), whose rows in memory run backwards."""
-    labels = np.asarray(labels)
-    count = len(labels)
-    return Clips(
-        videos=torch.from_numpy(np.ascontiguousarray(videos[::-1])),
-        rows=np.arange(count)[::-1].copy(),
-        labels=labels,
-        classes=[f"class {c}" for c in range(labels.max() + 1)],
-        groups=np.array(["g01"] * count),
-        names=np.array([f"clip {i}" for i in range(count)]),
-        flip=flip,
-        fingerprint="toy",
-    )
-
-
-def noise_clips(labels=(0, 1, 2, 0, 1, 2, 0, 1), seed=0, flip=False) -> Clips:
-    """Clips of noise that C3D can take, of classes that alternate."""
-    rng = np.random.default_rng(seed)
-    videos = rng.integers(0, 256, (len(labels), 8, 48, 48, 3), dtype=np.uint8)
-    videos += 40 * np.asarray(labels, dtype=np.uint8)[:, None, None, None, None]
-    return clips_of(videos, labels, flip)
-
-
-def counting_clips(labels=(0, 1, 0, 1, 0, 1, 0, 1, 0)) -> Clips:
-    """Clips of 2x2 pixels in which frame f of clip i has the brightness 10 i + f."""
-    shades = (10 * np.arange(len(labels))[:, None] + np.arange(8)).astype(np.uint8)
-    return clips_of(np.broadcast_to(shades[:, :, None, None, None], (*shades.shape, 2, 2, 3)), labels)
-
-
-def shades(videos):
-    """What `counting_clips` has written: (clip, frame) of every frame, each int64 (..., F)."""
-    pixels = denormalise(videos)
-    assert (pixels == pixels[..., :1, :1, :1]).all()
-    number = pixels[..., 0, 0, 0].long()
-    return number // 10, number % 10
 
 
 @pytest.fixture(scope="module")
@@ -71,65 +34,6 @@ def test_loss_sums_over_features_and_classes():
 def test_class_means_by_hand():
     features = torch.tensor([[1.0, 10.0], [3.0, 30.0], [5.0, 50.0], [7.0, 70.0], [9.0, 110.0]])
     assert class_means(features, [2, 1, 2]).tolist() == [[2, 20], [5, 50], [8, 90]]
-
-
-def test_noise_start_is_normal_and_ignores_the_policy():
-    train = clips_of(np.zeros((2, 8, 64, 64, 3), dtype=np.uint8), [0, 1])
-    full, mixed = (start_videos(train, torch.tensor(p), ipc=2, seed=3, kind="noise") for p in ([8, 8], [1, 4]))
-    assert full.shape == (2, 2, 8, 3, 64, 64) and full.dtype == torch.float32
-    assert torch.equal(full, mixed)
-    assert abs(full.mean()) < 0.01 and abs(full.std() - 1) < 0.01
-    assert (full.abs() < 1).float().mean().item() == pytest.approx(0.6827, abs=0.005)
-    assert (full.abs() < 2).float().mean().item() == pytest.approx(0.9545, abs=0.005)
-    assert not torch.equal(full, start_videos(train, torch.tensor([8, 8]), ipc=2, seed=4, kind="noise"))
-
-
-def test_real_start_at_full_resolution_is_real_clips():
-    train = counting_clips()
-    videos = start_videos(train, torch.tensor([8, 8]), ipc=3, seed=0, kind="real")
-    clip, frame = shades(videos)
-    assert (frame == torch.arange(8)).all()
-    assert (clip == clip[..., :1]).all()
-    for c in range(2):
-        used = clip[c, :, 0].tolist()
-        assert len(set(used)) == 3 and set(used) <= set(train.by_class()[c].tolist())
-        assert torch.equal(videos[c], train.batch(used))
-
-
-@pytest.mark.parametrize(("length", "shown"), [(1, [4]), (2, [2, 6]), (4, [1, 3, 5, 7])])
-def test_real_start_of_a_partition_is_a_collage(length, shown):
-    train = counting_clips()
-    clip, frame = (x.reshape(-1, length) for x in shades(segments(train, length)))
-    assert (frame == torch.tensor(shown)).all()
-    assert (clip == clip[:, :1]).all()
-    used = clip[:, 0].tolist()
-    own = [0, 2, 4, 6, 8]
-    counts = [used.count(i) for i in own]
-    assert sum(counts) == len(used) == 8 // length
-    assert max(counts) - min(counts) <= 1  # clips repeat only when a class has too few
-    assert length == 1 or max(counts) == 1
-
-
-def segments(train, length, seed=0):
-    """Class 0 of the real start in which the two classes have different L."""
-    return start_videos(train, torch.tensor([length, 8]), ipc=1, seed=seed, kind="real")[0]
-
-
-def test_real_start_depends_on_the_seed_and_takes_the_same_clips_first_for_every_policy():
-    train = counting_clips()
-    full, half = (shades(segments(train, length))[0].flatten() for length in (8, 4))
-    assert torch.equal(segments(train, 4), segments(train, 4))
-    assert full[0] == half[0] != half[-1]
-    firsts = {shades(segments(train, 8, seed))[0].flatten()[0].item() for seed in range(20)}
-    assert len(firsts) > 2
-
-
-def test_start_errors():
-    train = counting_clips()
-    with pytest.raises(ValueError, match="'noise' or 'real'"):
-        start_videos(train, torch.tensor([8, 8]), ipc=1, seed=0, kind="zeros")
-    with pytest.raises(ValueError, match=r"frames_per_segment=3 does not divide the 8 frames"):
-        start_videos(train, torch.tensor([8, 3]), ipc=1, seed=0, kind="real")
 
 
 def gradient_of_a_step(distiller):
@@ -201,6 +105,7 @@ def test_steps_lower_the_loss_of_networks_never_seen(train):
 def test_no_more_clips_at_once_whatever_the_ipc(train, monkeypatch, start):
     """Classes of 7, 56 and 28 training clips, at most 8 at once; nor is the set ever copied."""
     monkeypatch.setattr("david.matching.CHUNK", 8)
+    monkeypatch.setattr("david.start.CHUNK", 8)
     sizes, embed, batch = [], C3D.embed, Clips.batch
     monkeypatch.setattr(C3D, "embed", lambda self, clips: sizes.append(len(clips)) or embed(self, clips))
     monkeypatch.setattr(Clips, "batch", lambda self, i, **kw: sizes.append(len(i)) or batch(self, i, **kw))

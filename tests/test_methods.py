@@ -5,12 +5,12 @@ from importlib import import_module
 
 import pytest
 import torch
-from test_matching import noise_clips
+from toy import noise_clips
 
 from david.distilled import DistilledSet, RealSet
-from david.matching import start_videos
 from david.methods import full, method
 from david.presets import preset
+from david.start import start_videos
 from david.static_dynamic import StaticDynamicSet
 
 TINY = preset("smoke", width=0.125, distill_iterations=1, distill_batch_real=2, search_episodes=5, teacher_steps=1)

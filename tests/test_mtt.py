@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from test_matching import noise_clips
 from test_trajectories import TINY
+from toy import noise_clips
 
 from david.distilled import DistilledSet
 from david.methods import mtt

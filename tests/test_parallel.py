@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import write_dataset
 from dask.distributed import Client, LocalCluster
 from joblib.externals.loky import get_reusable_executor
 from test_experiment import CHANGES, METHODS, lasting
@@ -19,12 +18,6 @@ from david.files import read_json
 from david.training import load_teacher, train_on
 
 SETTINGS = preset("smoke", **CHANGES, search_episodes=12)
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    """Two classes of two training clips and one test clip."""
-    return write_dataset(tmp_path_factory.mktemp("ucf101") / "data")
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from test_matching import clips_of, noise_clips
+from toy import clips_of, noise_clips
 
 from david.clips import MEAN, STD, normalise
 from david.reward import TeacherReward

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_matching import noise_clips
+from toy import noise_clips
 
 from david.costs import search_costs
 from david.files import read_json

@@ -4,15 +4,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_matching import SGD, noise_clips
+from test_matching import SGD
+from toy import noise_clips
 
 from david import sharding
 from david.clips import Clips
 from david.loop import Loop
-from david.matching import Distiller, RandomFeatures, noise, start_videos
+from david.matching import Distiller, RandomFeatures
 from david.methods.dm import distill
 from david.reward import TeacherReward
 from david.seeds import generator
+from david.start import noise, start_videos
 from david.training import load_teacher
 
 POLICY = torch.tensor([8, 2, 1, 4, 8])

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_matching import noise_clips
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
+from toy import noise_clips
 
 from david.c3d import C3D
 from david.clips import Clips

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_matching import noise_clips
+from toy import noise_clips
 
 from david.c3d import C3D
 from david.gradient_matching import GradientMatcher

@@ -4,10 +4,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from david.distilled import DistilledSet
-from david.matching import start_videos
 from david.methods.dm import synthesize
 from david.reward import TeacherReward
 from david.search import learn_policy
+from david.start import start_videos
 from david.training import load_teacher
 
 

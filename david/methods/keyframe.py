@@ -12,9 +12,9 @@ from PIL import Image
 from david.clips import normalise
 from david.decode import decode_frames, frame_indices
 from david.distilled import DistilledSet
-from david.matching import random_clips
 from david.methods.random import check_ipc
 from david.progress import track
+from david.start import random_clips
 
 
 def distill(train, *, ipc, seed, settings, work: Path | None = None) -> DistilledSet:

@@ -7,9 +7,10 @@ import torch
 
 from david.distilled import DistilledSet
 from david.loop import Loop
-from david.matching import pixel_optimizer, start_videos
+from david.matching import pixel_optimizer
 from david.presets import Settings
 from david.seeds import derive
+from david.start import start_videos
 from david.trajectories import TrajectoryLoss, load_experts
 
 

@@ -1,7 +1,7 @@
 """Random: stored videos are random real clips, or, partitioned, collages of frames of real clips."""
 
 from david.distilled import DistilledSet
-from david.matching import start_videos
+from david.start import start_videos
 from david.temporal import given_policy
 
 
