@@ -13,7 +13,7 @@ help:
 	@echo "make book       run the notebooks that changed (PRESET=$(PRESET); FORCE=1: all) and build the HTML book"
 	@echo "make pages      open every page of the built book in headless Chromium and test it"
 	@echo "make pdf        print the built book to _build/david.pdf with headless Chromium"
-	@echo "make reproduce  compute the published records anew and compare (DATASET=, UCF12=folder, JOBS=1)"
+	@echo "make reproduce  compute the published records anew and compare (DATASET=, UCF12=folder, ONLY=names, JOBS=1)"
 	@echo "make bench      measure speed and memory into benchmarks/records (DATA=folder of videos: decoding as well)"
 	@echo "make test       lint, unit tests, notebooks at their smoke defaults"
 	@echo "make lint       ruff and nbstripout checks alone; make format applies them"
@@ -30,7 +30,7 @@ pdf: .venv/.installed
 
 reproduce: .venv/.installed
 	$(BIN)/python -m david.reproduce $(if $(DATASET),--dataset $(DATASET)) $(if $(UCF12),--videos ucf12=$(UCF12)) \
-		--jobs $(or $(JOBS),1)
+		$(if $(ONLY),--only '$(ONLY)') --jobs $(or $(JOBS),1)
 
 bench: .venv/.installed
 	export DAVID_PROGRESS=0 DAVID_LOAD=$$($(BIN)/python -c 'import os; print(os.getloadavg()[0])') && \

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 
@@ -112,6 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, default=Path.cwd(), help="the repository (default: this folder)")
     parser.add_argument("--into", type=Path, help="where the new records go (default: runs/reproduced)")
     parser.add_argument("--dataset", help="only the records of this dataset")
+    parser.add_argument("--only", default="*", help="compute only records whose names match, such as '*-dm-ipc1-*'")
     parser.add_argument("--videos", type=_folder, action="append", default=[], help="dataset=folder of its videos")
     parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
     options = parser.parse_args(arguments)
@@ -121,11 +123,13 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = {path: record for path, record in published.items() if options.dataset in (None, record["dataset"])}
     if not chosen:
         parser.error(f"no published record of {options.dataset or 'any dataset'} in {root / 'book' / 'records'}")
+    if not any(fnmatchcase(path.stem, options.only) for path in chosen):
+        parser.error(f"no published record is named {options.only!r}; a name is such as {next(iter(chosen)).stem}")
     for name in sorted({record["dataset"] for record in chosen.values()} - {"motions", *videos}):
         count = sum(record["dataset"] == name for record in chosen.values())
         print(f"{count} records of {name} need its videos: --videos {name}=FOLDER")
     able = [path for path, r in chosen.items() if r["dataset"] in ("motions", *videos)]
-    todo = [path for path in able if not (folder / path.name).exists()]
+    todo = [path for path in able if not (folder / path.name).exists() and fnmatchcase(path.stem, options.only)]
     print(f"{len(able)} records to compare, {len(todo)} of them to compute, into {folder}")
     failed = _compute(todo, folder, {path: videos.get(chosen[path]["dataset"]) for path in todo}, options.jobs)
     there = [path for path in able if (folder / path.name).exists()]

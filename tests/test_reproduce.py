@@ -47,6 +47,14 @@ def test_records_are_made_again_compared_and_not_made_twice(published, tmp_path,
     assert read_json(tmp_path / "reproduction.json")["seconds"] == report["seconds"]
 
 
+def test_some_now_and_the_others_later(published, tmp_path, capsys):
+    root, videos = published
+    assert run(root, tmp_path, "--videos", f"ucf101={videos}", "--only", "*-random-*-seed0-*") == 0
+    assert "5 records to compare, 1 of them to compute" in capsys.readouterr().out
+    assert [row["n"] for row in read_json(tmp_path / "reproduction.json")["rows"]] == [1]
+    assert sum(1 for _ in tmp_path.glob("ucf101-*.json")) == 1
+
+
 def test_two_processes(published, tmp_path):
     root, videos = published
     command = [sys.executable, "-m", "david.reproduce", "--root", str(root), "--into", str(tmp_path), "--jobs", "2"]
@@ -110,6 +118,9 @@ def test_arguments_that_name_nothing(published, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(published[0], tmp_path, "--dataset", "hmdb51")
     assert "no published record of hmdb51" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run(published[0], tmp_path, "--only", "dm")
+    assert "no published record is named 'dm'; a name is such as ucf101-dm-ipc1-seed0-" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         run(published[0], tmp_path, "--videos", "ucf12")
     assert "--videos takes dataset=folder, got 'ucf12'" in capsys.readouterr().err
