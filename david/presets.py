@@ -38,7 +38,7 @@ class Settings:
     distill_lr: float = 10.0
     distill_momentum: float = 0.95  # SGD only
     distill_batch_real: int = 64  # real clips a class and iteration
-    distill_precision: str = "bfloat16"  # of the real clips' pass; "float32" where a processor has no such units
+    distill_precision: str = "bfloat16"  # or "float32", of the real clips' pass; see david.fast_embed
     distill_start: str = "noise"  # "noise": N(0, 1); "real": segments start as frames of real clips
 
     search_agent: str = "q"  # "q": a Q-table a class; "shared": one for all classes; "halving": see david.search

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 
+from david.datasets import base
 from david.execution import machine, versions
 from david.experiment import Experiment
 from david.files import read_json, write_json
@@ -60,9 +61,9 @@ def compare(published: Iterable[dict], again: Iterable[dict]) -> pd.DataFrame:
         published, again: records in the same order.
 
     Returns:
-        columns dataset, method, ipc, n (records), published and again (percent, mean ± std over seeds), difference
-        (points, again - published), identical (how many of the n have the same accuracies to the last digit),
-        seconds published and seconds again (means).
+        columns dataset, method, ipc, settings (other than in the preset ``demo``), n (records), published and again
+        (percent, mean ± std over seeds), difference (points, again - published), identical (how many of the n have
+        the same accuracies to the last digit), seconds published and seconds again (means).
     """
     groups: dict[tuple, list[tuple[dict, dict]]] = {}
     for pair in zip(published, again):
@@ -76,6 +77,7 @@ def compare(published: Iterable[dict], again: Iterable[dict]) -> pd.DataFrame:
                 "dataset": old.dataset,
                 "method": old.method,
                 "ipc": old.ipc,
+                "settings": _changes(pairs[0][0]["settings"]),
                 "n": old.seeds,
                 "published": percent(old.mean, old.std),
                 "again": percent(new.mean, new.std),
@@ -86,6 +88,12 @@ def compare(published: Iterable[dict], again: Iterable[dict]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def _changes(settings: dict) -> str:
+    """What a record's settings have that the preset ``demo`` has not, "size 64, student_repeats 5"; "" for nothing."""
+    demo = preset("demo")
+    return ", ".join(f"{name} {value}" for name, value in settings.items() if value != getattr(demo, name, None))
 
 
 def _attempt(published: Path, folder: Path, videos: str | None) -> tuple[str, float, str]:
@@ -120,18 +128,19 @@ def main(arguments: list[str] | None = None) -> int:
     root, videos = options.root.resolve(), dict(options.videos)
     folder = (options.into or root / "runs" / "reproduced").resolve()
     published = {path: read_json(path) for path in sorted((root / "book" / "records").glob("*.json"))}
-    chosen = {path: record for path, record in published.items() if options.dataset in (None, record["dataset"])}
+    reader = {path: base(record["dataset"]) for path, record in published.items()}  # "motions" of "heldout-motions"
+    chosen = {p: r for p, r in published.items() if options.dataset in (None, r["dataset"], reader[p])}
     if not chosen:
         parser.error(f"no published record of {options.dataset or 'any dataset'} in {root / 'book' / 'records'}")
     if not any(fnmatchcase(path.stem, options.only) for path in chosen):
         parser.error(f"no published record is named {options.only!r}; a name is such as {next(iter(chosen)).stem}")
-    for name in sorted({record["dataset"] for record in chosen.values()} - {"motions", *videos}):
-        count = sum(record["dataset"] == name for record in chosen.values())
+    for name in sorted({reader[path] for path in chosen} - {"motions", *videos}):
+        count = sum(reader[path] == name for path in chosen)
         print(f"{count} records of {name} need its videos: --videos {name}=FOLDER")
-    able = [path for path, r in chosen.items() if r["dataset"] in ("motions", *videos)]
+    able = [path for path in chosen if reader[path] in ("motions", *videos)]
     todo = [path for path in able if not (folder / path.name).exists() and fnmatchcase(path.stem, options.only)]
     print(f"{len(able)} records to compare, {len(todo)} of them to compute, into {folder}")
-    failed = _compute(todo, folder, {path: videos.get(chosen[path]["dataset"]) for path in todo}, options.jobs)
+    failed = _compute(todo, folder, {path: videos.get(reader[path]) for path in todo}, options.jobs)
     there = [path for path in able if (folder / path.name).exists()]
     if there:
         table = compare([chosen[path] for path in there], [read_json(folder / path.name) for path in there])

@@ -82,6 +82,47 @@ def accuracy_table(
     return pd.DataFrame(rows, index=index).rename_axis("method", axis=1)
 
 
+def side_by_side(records: Iterable[dict], setting: str, values: tuple) -> pd.DataFrame:
+    """Records that are equal but for one setting: a row for each dataset, method and IPC, over the seeds that pair up.
+
+    Args:
+        setting: such as "distill_precision".
+        values: two values of it.
+
+    Returns:
+        columns dataset, method, ipc, n (pairs), each of ``values`` (percent, mean ± std over seeds), difference
+        (points of top-1, the second minus the first), within (whether that is at most the larger deviation), policy
+        (the share of classes whose L is the same).
+    """
+    found: dict[tuple, dict] = {}
+    for record in records:
+        rest = {field: value for field, value in record["settings"].items() if field != setting}
+        key = [record[field] for field in ("dataset", "method", "ipc")]
+        value = record["settings"].get(setting)
+        found.setdefault((*key, str(rest), record["fingerprint"]), {}).setdefault(value, {})[record["seed"]] = record
+    rows = []
+    for (dataset, name, ipc, *_), sides in found.items():
+        seeds = sorted(set(sides.get(values[0], {})) & set(sides.get(values[1], {})))
+        if seeds:
+            pairs = [[sides[value][seed] for seed in seeds] for value in values]
+            one, other = (summary(side).iloc[0] for side in pairs)
+            lengths = [[length for record in side for length in record["frames_per_segment"]] for side in pairs]
+            rows.append(
+                {
+                    "dataset": dataset,
+                    "method": name,
+                    "ipc": ipc,
+                    "n": len(seeds),
+                    values[0]: percent(one["mean"], one["std"]),
+                    values[1]: percent(other["mean"], other["std"]),
+                    "difference": 100 * (other["mean"] - one["mean"]),
+                    "within": abs(other["mean"] - one["mean"]) <= max(one["std"], other["std"]),
+                    "policy": sum(a == b for a, b in zip(*lengths)) / len(lengths[0]),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
 def verdict(table: pd.DataFrame) -> str:
     """A ``summary`` of one IPC in words: who leads, who is as good, and who is not above Random in the mean."""
     lead, *rest = table.sort_values("mean", ascending=False).itertuples()

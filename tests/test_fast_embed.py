@@ -7,6 +7,7 @@ from test_matching import TINY
 from torch.nn.functional import conv3d
 from toy import noise_clips
 
+from david import fast_embed
 from david.c3d import C3D
 from david.fast_embed import bfloat16_embed, fold, folded_stem, frozen_embed
 from david.matching import Distiller, RandomFeatures
@@ -50,6 +51,18 @@ def test_features_differ_by_less_than_a_tenth_of_what_clips_differ_by(frames, si
     assert rounded.dtype == torch.float32 and rounded.shape == exact.shape
     assert 0 < (rounded - exact).norm() < 0.01 * exact.norm()
     assert (rounded - exact).norm() < 0.1 * (exact - exact.mean(0)).norm()
+
+
+@pytest.mark.parametrize("units", [True, False])
+def test_a_processor_without_such_units_rounds_to_the_same_numbers(units, monkeypatch):
+    net = C3D(3, 8, 48, 0.0625).requires_grad_(False)
+    net.reset(generator(0, "network"))
+    clips = torch.randn(4, 8, 3, 48, 48, generator=generator(0, "clips"))
+    here = bfloat16_embed(net)(clips)
+    monkeypatch.setattr(fast_embed, "multiplies_bfloat16", lambda device: units)
+    there = bfloat16_embed(net)(clips)
+    assert torch.equal(there.bfloat16().float(), there)
+    assert (there - here).norm() < 0.1 * (here - net.embed(clips)).norm()  # sums in another order
 
 
 def test_it_holds_the_weights_of_the_moment():

@@ -14,6 +14,7 @@ from david.book import load_plan
 from david.files import read_json
 from david.records import IDENTITY, record_key
 from david.reproduce import experiment_of
+from david.tables import side_by_side
 
 ROOT = Path(__file__).parents[1]
 RECORDS = sorted((ROOT / "book" / "records").glob("*.json"))
@@ -37,6 +38,14 @@ def test_a_published_record_says_all_that_it_takes_to_make_it_again(path, monkey
     monkeypatch.setattr(Experiment, "at_hand", nothing, raising=False)
     again = experiment_of(record, tmp_path).identity(record["method"], ipc=record["ipc"] or 1, seed=record["seed"])
     assert record_key(again | {"fingerprint": record["fingerprint"]}) == record_key(record)
+
+
+def test_bfloat16_costs_no_accuracy():
+    pairs = side_by_side(map(read_json, RECORDS), "distill_precision", ("float32", "bfloat16"))
+    assert {("motions", "dm", 3), ("motions", "david", 3), ("ucf12", "dm", 3)} <= {
+        (row.dataset, row.method, row.n) for row in pairs.itertuples()
+    }
+    assert pairs["within"].all(), pairs
 
 
 @pytest.mark.parametrize("page", load_plan(ROOT, "demo"), ids=lambda page: page["output"])

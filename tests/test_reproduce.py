@@ -55,6 +55,22 @@ def test_some_now_and_the_others_later(published, tmp_path, capsys):
     assert sum(1 for _ in tmp_path.glob("ucf101-*.json")) == 1
 
 
+def test_what_derives_from_a_dataset_belongs_to_it(published, tmp_path, capsys):
+    root, videos = tmp_path / "repository", published[1]
+    store = Store(root / "book" / "records")
+    derived = Experiment("heldout-ucf101", preset("smoke", **CHANGES), store, root=videos, device="cpu")
+    write_json(store.folder / "one.json", derived.identity("full", ipc=1, seed=0))
+    for named in (["--dataset", "ucf101"], ["--dataset", "heldout-ucf101"], []):
+        assert run(root, tmp_path / "into", *named) == 0
+        assert "1 records of ucf101 need its videos: --videos ucf101=FOLDER" in capsys.readouterr().out
+    assert run(root, tmp_path / "into", "--videos", f"ucf101={videos}") == 1
+    out, err = capsys.readouterr()
+    assert "1 records to compare, 1 of them to compute" in out
+    assert (
+        "no test clip of class A, B of heldout-ucf101" in err
+    )  # their videos are one group, of which none is held out
+
+
 def test_two_processes(published, tmp_path):
     root, videos = published
     command = [sys.executable, "-m", "david.reproduce", "--root", str(root), "--into", str(tmp_path), "--jobs", "2"]
@@ -78,8 +94,9 @@ def test_a_difference_is_seen(published, tmp_path):
     (row,) = reproduce.compare(old, new).to_dict("records")
     assert (row["published"], row["difference"], row["n"], row["identical"]) == ("50.0 ± 0.0", "+12.5", 2, 1)
     assert row["again"] == "62.5 ± 17.7"  # sample deviation of 0.5 and 0.75
-    new[1]["settings"] = old[1]["settings"] = {"width": 2}  # other settings are another row
-    assert list(reproduce.compare(old, new)["n"]) == [1, 1]
+    new[1]["settings"] = old[1]["settings"] = {"width": 2, "size": 48}  # other settings are another row
+    rows = reproduce.compare(old, new)
+    assert list(rows["n"]) == [1, 1] and rows["settings"][1] == "width 2" and "size" not in rows["settings"][0]
 
 
 def test_one_record_that_fails_does_not_cost_the_others(published, tmp_path, capsys, monkeypatch):

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from test_records import a_record
 
-from david.tables import accuracy_table, leader, paper_tables, paper_value, ranked_actions, show, verdict
+from david.tables import accuracy_table, leader, paper_tables, paper_value, ranked_actions, show, side_by_side, verdict
 
 
 def test_the_papers_numbers():
@@ -113,3 +113,30 @@ def test_ranked_actions_of_a_grid_search():
     episodes = [{"frames_per_segment": [length] * 2, "reward": reward} for length, reward in tried]
     record = {"classes": ["a", "b"], "search": {"episodes": episodes}}
     assert ranked_actions(record) == [[8, 2, 1], [1, 2, 8]]
+
+
+def test_side_by_side_by_hand():
+    rounded = {"width": 0.25, "distill_precision": "bfloat16"}
+    exact = {"width": 0.25, "distill_precision": "float32"}
+    high, low = ((1.0, 1.0), (1.0, 1.0)), ((0.0, 0.0), (0.0, 0.0))
+    half = ((0.5, 0.5), (0.5, 0.5))
+    records = [
+        {"frames_per_segment": [8, 4], **record}
+        for record in (
+            a_record(high, settings=exact, seed=0),
+            a_record(half, settings=exact, seed=1),
+            a_record(half, settings=rounded, seed=0),
+            a_record(half, settings=rounded, seed=1, frames_per_segment=[8, 1]),
+            a_record(low, settings=rounded, seed=2),  # has no partner
+            a_record(low, settings=exact, method="david"),  # neither has this
+            a_record(low, settings={**rounded, "width": 1.0}, method="david"),
+        )
+    ]
+    (row,) = side_by_side(records, "distill_precision", ("float32", "bfloat16")).to_dict("records")
+    assert (row["method"], row["ipc"], row["n"]) == (records[0]["method"], 1, 2)
+    assert (row["float32"], row["bfloat16"]) == ("75.0 ± 35.4", "50.0 ± 0.0")
+    assert row["difference"] == -25.0 and row["within"]
+    assert row["policy"] == 0.75  # of 2 seeds x 2 classes: L = 4 became 1
+    (row,) = side_by_side(records[:2] + records[3:4], "distill_precision", ("float32", "bfloat16")).to_dict("records")
+    assert row["n"] == 1 and row["difference"] == 0 and row["within"]
+    assert side_by_side(records[:2], "distill_precision", ("float32", "bfloat16")).empty
