@@ -146,12 +146,14 @@ def main(arguments: list[str] | None = None) -> int:
         table = compare([chosen[path] for path in there], [read_json(folder / path.name) for path in there])
         print(table.to_string(index=False))
         sessions = [read_json(path) for path in sorted((folder / "sessions").glob("*.json"))]
+        jobs = max((session["jobs"] for session in sessions), default=options.jobs)
         report = {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": machine(),
             "versions": versions(),
-            "jobs": max((session["jobs"] for session in sessions), default=options.jobs),
-            "seconds": sum(session["seconds"] for session in sessions),
+            "jobs": jobs,
+            # As if all sessions had had the jobs of the largest.
+            "seconds": sum(session["seconds"] * session["jobs"] for session in sessions) / jobs,
             "rows": table.to_dict("records"),
         }
         write_json(folder / "reproduction.json", report)

@@ -155,4 +155,9 @@ def test_an_interruption_keeps_the_time(published, tmp_path, monkeypatch):
     write_json(session, {"seconds": 5.0, "jobs": 1})
     monkeypatch.undo()
     assert run(published[0], tmp_path, "--videos", f"ucf101={published[1]}") == 0
-    assert read_json(tmp_path / "reproduction.json")["seconds"] > 5.0
+    after = read_json(tmp_path / "reproduction.json")["seconds"]
+    assert after > 5.0
+    write_json(session, {"seconds": 5.0, "jobs": 2})  # 5 seconds of two processes
+    assert run(published[0], tmp_path, "--videos", f"ucf101={published[1]}") == 0
+    report = read_json(tmp_path / "reproduction.json")
+    assert report["jobs"] == 2 and report["seconds"] == pytest.approx(5 + (after - 5) / 2)
