@@ -1,7 +1,8 @@
 """How fast an iteration of DM is: beside the plain recipe of earlier work, and beside what it cannot do without.
 
     python benchmarks/distill.py
-    python benchmarks/distill.py --width 1 --frames 16 --size 112 --classes 50    # a GPU
+    python benchmarks/distill.py --compile 1      # and beside our own with its network compiled (``DAVID_COMPILE``)
+    python benchmarks/distill.py --width 1 --frames 16 --size 112 --classes 50 --compile 1   # a GPU
 
 All figures of one call come from one process on one machine, in turns, the median of several; ratios between them
 mean something, seconds alone do not. The plain recipe is the one of the published code of DM on video, written anew
@@ -9,6 +10,7 @@ from its description: real clips as float32 on the host, stacked and copied clas
 iteration, in PyTorch's default layout, ReLU before the pool; one graph of all classes. It computes in float32 alone.
 """
 
+import os
 from functools import partial
 from statistics import median
 
@@ -96,7 +98,7 @@ def layer_runners(train: Clips, settings: Settings) -> tuple[dict, dict[str, int
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print the ratios, write the record."""
-    numbers = {"classes": 12, "clips": 64, "frames": 8, "size": 64, "repeats": 5}
+    numbers = {"classes": 12, "clips": 64, "frames": 8, "size": 64, "repeats": 5, "compile": 0}
     options, load = measure.options(__doc__, arguments, **numbers), measure.load()
     setting = {name: getattr(options, name) for name in ("clips", "frames", "size", "width", "precision")}
     settings, device = measure.settings_of(**setting), options.device
@@ -107,6 +109,14 @@ def main(arguments: list[str] | None = None) -> None:
         "plain recipe": PlainRecipe(train, settings).step,
         "david": Distiller(train, policy, ipc=1, seed=0, settings=settings).step,
         "bare embed": BareEmbed(train, settings).step,
+    }
+    if options.compile:
+        before = os.environ.get("DAVID_COMPILE", "0")
+        os.environ["DAVID_COMPILE"] = "1"
+        runners["david, compiled"] = Distiller(train, policy, ipc=1, seed=0, settings=settings).step
+        os.environ["DAVID_COMPILE"] = before
+    iterations = list(runners)
+    runners |= {
         **layers,
         "bound": lambda: best.append(measure.rates(device, *sorted({"float32", options.precision}))),
     }
@@ -119,7 +129,7 @@ def main(arguments: list[str] | None = None) -> None:
     result = {
         "what": "an iteration of DM at IPC 1",
         "setting": setting | {"classes": options.classes},
-        "seconds": {name: times[name] for name in ("plain recipe", "david", "bare embed")},
+        "seconds": {name: times[name] for name in iterations},
         "plain / david": measure.ratio(times["plain recipe"], times["david"]),
         "david / bare embed": measure.ratio(times["david"], times["bare embed"]),
         "share of the bound": measure.least_seconds(work, rate) / median(times["david"]),

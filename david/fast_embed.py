@@ -1,6 +1,8 @@
 """``C3D.embed`` in bfloat16 and without gradients: the pass of the real clips, which is most of an iteration's work."""
 
+import os
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch.nn.functional import conv3d, max_pool3d, pad
@@ -49,35 +51,62 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     )
 
 
-def bfloat16_embed(net: C3D) -> Embed:
+def compiling() -> bool:
+    """Whether torch is to compile the networks of distribution matching: the environment has ``DAVID_COMPILE=1``.
+
+    It takes a C++ compiler and up to a minute, once a process: networks of one shape share the code, and new weights
+    need none. `benchmarks/distill.py --compile 1` measures what it gains.
+    """
+    return os.environ.get("DAVID_COMPILE") == "1"
+
+
+@torch.no_grad()
+def bfloat16_features(
+    clips: torch.Tensor, weights: list[torch.Tensor], biases: list[torch.Tensor], pools: list[tuple]
+) -> torch.Tensor:
+    """``C3D.embed`` of numbers rounded to bfloat16, in the type that ``weights`` have.
+
+    Args:
+        clips: float (B, F, 3, H, W), normalised.
+        weights, biases: of the convolutions, the first one's from ``folded_stem``.
+        pools: kernels of the max-pools.
+
+    Returns:
+        float32 (B, D).
+    """
+    number = weights[0].dtype
+    x = conv3d(fold(clips).to(number), weights[0], biases[0], padding=(1, 0, 0))
+    x = max_pool3d(x, pools[0]).relu_()
+    for weight, bias, pool in zip(weights[1:], biases[1:], pools[1:], strict=True):
+        x = x.bfloat16().to(number)
+        x = max_pool3d(conv3d(x, weight, bias, stride=(1, 2, 2), padding=(1, 3, 3)), pool).relu_()
+    return x.flatten(1).bfloat16().float()
+
+
+def bfloat16_embed(net: C3D, features: Callable = bfloat16_features) -> Embed:
     """A function like ``net.embed`` with the weights that ``net`` has now, whose products are of bfloat16 numbers.
 
     Every product is of two bfloat16 numbers and every sum is float32, whatever the device: a processor that cannot
     multiply bfloat16 computes with float32 copies of the same rounded numbers, so only the last digits depend on it.
     Features are float32 again, so that the means over clips are taken in full precision. Those of random networks
     differ from ``net.embed``'s by 0.3 % of their norm, clip by clip; two clips differ by about 20 %.
+
+    Args:
+        features: ``bfloat16_features``, or what torch compiled of it.
     """
     convolutions, pools = net.trunk[::3], [layer.kernel_size for layer in net.trunk[1::3]]
     weights = [folded_stem(convolutions[0].weight), *(layer.weight for layer in convolutions[1:])]
     number = torch.bfloat16 if multiplies_bfloat16(weights[0].device) else torch.float32
     weights = [w.detach().bfloat16().to(number, memory_format=torch.channels_last_3d) for w in weights]
     biases = [layer.bias.detach().bfloat16().to(number) for layer in convolutions]
-
-    @torch.no_grad()
-    def embed(clips: torch.Tensor) -> torch.Tensor:
-        """Float (B, F, 3, H, W), normalised -> float32 (B, embed_dim)."""
-        x = conv3d(fold(clips).to(number), weights[0], biases[0], padding=(1, 0, 0))
-        x = max_pool3d(x, pools[0]).relu_()
-        for weight, bias, pool in zip(weights[1:], biases[1:], pools[1:], strict=True):
-            x = x.bfloat16().to(number)
-            x = max_pool3d(conv3d(x, weight, bias, stride=(1, 2, 2), padding=(1, 3, 3)), pool).relu_()
-        return x.flatten(1).bfloat16().float()
-
-    return embed
+    return partial(features, weights=weights, biases=biases, pools=pools)
 
 
-def frozen_embed(net: C3D, precision: str) -> Embed:
-    """``net.embed`` for clips that need no gradient, in "float32" or "bfloat16".
+def frozen_embed(net: C3D, precision: str, features: Callable = bfloat16_features) -> Embed:
+    """``net.embed`` for clips that need no gradient, in "float32" or "bfloat16", with the weights of the moment.
+
+    Args:
+        features: see ``bfloat16_embed``.
 
     Raises:
         ValueError: unknown precision.
@@ -85,5 +114,5 @@ def frozen_embed(net: C3D, precision: str) -> Embed:
     if precision == "float32":
         return net.embed
     if precision == "bfloat16":
-        return bfloat16_embed(net)
+        return bfloat16_embed(net, features)
     raise ValueError(f"unknown precision {precision!r} of distillation; choose 'float32' or 'bfloat16'")

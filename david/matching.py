@@ -7,7 +7,7 @@ import torch
 from david import sharding
 from david.c3d import C3D
 from david.clips import CHUNK, Clips
-from david.fast_embed import frozen_embed
+from david.fast_embed import bfloat16_features, compiling, frozen_embed
 from david.loop import Loop
 from david.presets import Settings
 from david.seeds import derive, generator
@@ -53,6 +53,9 @@ class RandomFeatures:
         self.members = [torch.as_tensor(positions) for positions in train.by_class()]
         self.net = C3D(len(train.classes), settings.frames, settings.size, settings.width).to(train.device)
         self.net.requires_grad_(False)
+        self.features = bfloat16_features
+        if compiling():
+            self.net.embed, self.features = torch.compile(self.net.embed), torch.compile(self.features)
         frozen_embed(self.net, self.precision)  # an unknown precision is an error now, not after the teacher's training
 
     @torch.no_grad()
@@ -64,7 +67,7 @@ class RandomFeatures:
         picks = [own[torch.randperm(len(own), generator=random)[: self.batch_real]] for own in self.members]
         torch.rand(sum(map(len, picks[: self.classes.start])), generator=random)
         picks = picks[self.classes.start : self.classes.stop]
-        embed, means = frozen_embed(self.net, self.precision), []
+        embed, means = frozen_embed(self.net, self.precision, self.features), []
         for chunk in class_chunks([len(pick) for pick in picks]):
             some = picks[chunk.start : chunk.stop]
             parts = torch.cat(some).split(CHUNK)

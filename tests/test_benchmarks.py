@@ -69,6 +69,18 @@ def test_distill(tmp_path, load, capsys):
     assert "plain / david" in capsys.readouterr().out
 
 
+def test_distill_compiled(tmp_path, load, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda function: compiled.append(function) or function)
+    load("distill").main(
+        small("--classes", "2", "--clips", "2", "--repeats", "1", "--compile", "1", "--out", str(tmp_path / "r.json"))
+    )
+    assert set(json.loads((tmp_path / "r.json").read_text())["seconds"]) == {
+        "plain recipe", "david", "david, compiled", "bare embed",
+    }  # fmt: skip
+    assert len(compiled) == 2  # of one distiller alone: its network, and the pass in bfloat16
+
+
 @linux
 def test_growth_in_processes_of_their_own(tmp_path, load, capsys, monkeypatch):
     growth, path, environments = load("growth"), tmp_path / "record.json", []

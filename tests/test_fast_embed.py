@@ -1,5 +1,7 @@
 """The bfloat16 pass: the folded stem is the same sum, and rounding hardly moves features, gradient and videos."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -111,3 +113,33 @@ def test_the_videos_move_the_same_way():
         moved.append((distiller.videos.detach() - start).flatten())
     assert not torch.equal(*moved)
     assert torch.cosine_similarity(*moved, dim=0) > 0.9
+
+
+@pytest.mark.parametrize("settings", [TINY, HALF], ids=["float32", "bfloat16"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # torch's own, as it compiles
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # likewise
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles with a C++ compiler")
+def test_compiled_networks_compute_the_same_whatever_their_weights(settings, monkeypatch):
+    train, means = noise_clips(), []
+    for asked in ("0", "1"):
+        monkeypatch.setenv("DAVID_COMPILE", asked)
+        real = RandomFeatures(train, seed=0, settings=settings)
+        for function in (real.net.embed, real.features):
+            assert hasattr(function, "_torchdynamo_orig_callable") == (asked == "1")
+        means.append(torch.stack([real.draw(iteration) for iteration in range(3)]))  # three sets of weights
+    # What is fused is not rounded in between, so bfloat16 may differ by as much as it differs from float32.
+    tolerance = 1e-5 if settings is TINY else 0.01
+    assert (means[1] - means[0]).norm() <= tolerance * means[0].norm()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles with a C++ compiler")
+def test_a_compiled_run_ends_at_the_same_videos(monkeypatch):
+    train, videos = noise_clips(), []
+    for asked in ("0", "1"):
+        monkeypatch.setenv("DAVID_COMPILE", asked)
+        distiller = Distiller(train, torch.tensor([8, 2, 1]), ipc=1, seed=0, settings=TINY)
+        distiller.run(2)
+        videos.append(distiller.videos.detach())
+    torch.testing.assert_close(*videos, rtol=1e-4, atol=1e-5)
