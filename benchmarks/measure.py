@@ -96,7 +96,7 @@ def seconds(run, device: torch.device) -> float:
 def rates(device: torch.device, *precisions: str, size: int | None = None) -> dict[str, float]:
     """What the device can do at best: FLOP/s of matrix products by precision, bytes/s of a copy (read and written).
 
-    On a GPU "float32" is TF32, in which its convolutions of float32 numbers multiply.
+    On a GPU "float32" is TF32, the fastest in which convolutions of float32 numbers may multiply there.
     """
     size, found = size or (8192 if device.type == "cuda" else 2048), {}
     before, torch.backends.cuda.matmul.allow_tf32 = torch.backends.cuda.matmul.allow_tf32, True

@@ -37,6 +37,7 @@ def shared_seconds() -> float:
 def reset_peak(device: torch.device) -> None:
     """Let ``peak_bytes`` count from here on. On a CPU this takes Linux; elsewhere the peak is that of the process."""
     if device.type == "cuda":
+        torch.cuda.init()  # which the next call does not do for a GPU that is named by its number
         torch.cuda.reset_peak_memory_stats(device)
     else:
         with suppress(OSError):
@@ -51,6 +52,12 @@ def peak_bytes(device: torch.device) -> int:
         return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def free_bytes(device: torch.device) -> int:
+    """Free memory of a GPU. What torch keeps for later, such as the videos of an earlier episode, is free as well."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
 
 
 @cache

@@ -9,7 +9,7 @@ import torch
 
 from david import sharding
 from david.clips import Clips, open_clips
-from david.costs import peak_bytes, reset_peak, shared_seconds
+from david.costs import free_bytes, peak_bytes, reset_peak, shared_seconds
 from david.datasets import base, check_name, load
 from david.distilled import RealSet, StoredSet
 from david.evaluate import evaluate
@@ -61,6 +61,12 @@ class Experiment:
 
     def _clips(self, split: str) -> Clips:
         s = self.settings
+        count = len(getattr(self.dataset, split)) * s.frames * s.size**2 * 3
+        if self.device.type == "cuda" and count > (free := free_bytes(self.device)):
+            raise ValueError(
+                f"the {split} clips of {self.name} take {count / 2**30:.1f} GiB and this GPU has {free / 2**30:.1f} "
+                f"free, but they live there; lower frames or size, take fewer classes, a larger GPU, or device='cpu'"
+            )
         clips = open_clips(self.dataset, split, frames=s.frames, stride=s.stride, size=s.size)
         return clips.to(self.device)
 

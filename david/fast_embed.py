@@ -45,10 +45,13 @@ def folded_stem(weight: torch.Tensor) -> torch.Tensor:
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether ``device`` convolves numbers of bfloat16 faster than those of float32: GPUs do, and some processors."""
-    return device.type != "cpu" or (
-        torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
+    """Whether ``device`` convolves numbers of bfloat16 faster than those of float32.
+
+    GPUs do from compute capability 8.0 on (not a T4 or a V100), and some processors.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def compiling() -> bool:
@@ -86,8 +89,9 @@ def bfloat16_features(
 def bfloat16_embed(net: C3D, features: Callable = bfloat16_features) -> Embed:
     """A function like ``net.embed`` with the weights that ``net`` has now, whose products are of bfloat16 numbers.
 
-    Every product is of two bfloat16 numbers and every sum is float32, whatever the device: a processor that cannot
-    multiply bfloat16 computes with float32 copies of the same rounded numbers, so only the last digits depend on it.
+    Every product is of two bfloat16 numbers and every sum over products is float32, whatever the device: one that
+    cannot multiply bfloat16 computes with float32 copies of the same rounded numbers. So results depend on the device
+    by a rounding to bfloat16, as where a bias is added, at most.
     Features are float32 again, so that the means over clips are taken in full precision. Those of random networks
     differ from ``net.embed``'s by 0.3 % of their norm, clip by clip; two clips differ by about 20 %.
 

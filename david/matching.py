@@ -7,6 +7,7 @@ import torch
 from david import sharding
 from david.c3d import C3D
 from david.clips import CHUNK, Clips
+from david.costs import free_bytes
 from david.fast_embed import bfloat16_features, compiling, frozen_embed
 from david.loop import Loop
 from david.presets import Settings
@@ -109,20 +110,16 @@ def clip_pieces(videos: torch.Tensor, lengths: list[int]) -> Iterator[torch.Tens
 def home(device: torch.device, count: int) -> torch.device:
     """Where ``count`` bytes of videos and of their optimiser's state live: on ``device``, or on the host if they would
     fill more than half of a GPU's free memory."""
-    if device.type != "cuda":
-        return device
-    # What torch keeps for later, such as the videos of an earlier episode, is free as well.
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    free = torch.cuda.mem_get_info(device)[0] + kept
-    return device if count <= free // 2 else torch.device("cpu")
+    return device if device.type != "cuda" or count <= free_bytes(device) // 2 else torch.device("cpu")
 
 
-def check_room(device: torch.device, count: int) -> None:
-    """ValueError where a distilled set of ``count`` bytes is more than a GPU has, as students train on it there."""
-    if device.type == "cuda" and count > (total := torch.cuda.get_device_properties(device).total_memory):
+def check_room(train: Clips, ipc: int) -> None:
+    """ValueError where a distilled set would not fit on the GPU beside ``train``, as students train on it there."""
+    count = len(train.classes) * ipc * train.frames * 3 * train.size**2 * 4
+    if train.device.type == "cuda" and count > (free := free_bytes(train.device)):
         raise ValueError(
-            f"the distilled set takes {count / 2**30:.1f} GiB and this GPU has {total / 2**30:.1f}, but students train "
-            f"on the set there; lower the IPC, or take a larger GPU"
+            f"the distilled set takes {count / 2**30:.1f} GiB and this GPU has {free / 2**30:.1f} free, but students "
+            f"train on the set there; lower the IPC, or take a larger GPU"
         )
 
 

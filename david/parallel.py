@@ -104,6 +104,8 @@ def own_device(device: torch.device) -> Iterator[torch.device]:
         yield device
         return
     gpus = [torch.cuda.get_device_properties(number).uuid for number in range(torch.cuda.device_count())]
+    if not gpus:
+        raise ValueError("device 'cuda' was asked for, but no GPU is to be seen here; ask for 'cpu'")
     folder = Path(tempfile.gettempdir())
     with lock_one([folder / f"david-{os.getuid()}-{gpu}.lock" for gpu in gpus]) as number, torch.cuda.device(number):
         yield torch.device("cuda", number)

@@ -114,6 +114,11 @@ class Settings:
         return self.replace(**RULES[rule])
 
     @property
+    def rule(self) -> str:
+        """The search rule that plain "david" follows: "paper", "recommended", or "another"."""
+        return next((name for name in ("paper", "recommended") if self.with_rule(name) == self), "another")
+
+    @property
     def early_iterations(self) -> int:
         """N_early of Eq. 5, at least 1 unless beta is 0."""
         return max(1, round(self.search_beta * self.distill_iterations)) if self.search_beta else 0

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from david import sharding
+from david.fast_embed import compiling
 from david.files import read_json, write_json
 
 FORMAT = "david-record/1"
@@ -34,6 +35,7 @@ def made_on(device: torch.device) -> dict:
     """When, where and with what a record was made; no host names, no paths."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     name += f", {sharding.size()} processes" if sharding.size() > 1 else ""
+    name += ", compiled" if compiling() else ""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": name,

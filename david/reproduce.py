@@ -25,18 +25,19 @@ from david.tables import percent
 
 
 @lru_cache(maxsize=1)  # records of one dataset and settings follow each other: decode and open its clips once
-def _experiment(dataset: str, settings: Settings, folder: Path, videos: str | None) -> Experiment:
-    return Experiment(dataset, settings, Store(folder), root=videos)
+def _experiment(dataset: str, settings: Settings, folder: Path, videos: str | None, device: str | None) -> Experiment:
+    return Experiment(dataset, settings, Store(folder), root=videos, device=device)
 
 
 def experiment_of(record: dict, folder: Path, videos: str | None = None) -> Experiment:
     """The experiment whose record this is, with a store of its own.
 
     The settings that a record names are those that decide it; the others are taken from the preset ``demo`` and do
-    not matter.
+    not matter. What was computed on a CPU is so again: a GPU draws other weights from the same seed.
     """
     settings = preset("demo").replace(**record["settings"])
-    return _experiment(record["dataset"], settings, folder, videos)
+    device = "cpu" if record["made"]["device"].startswith("CPU") else None
+    return _experiment(record["dataset"], settings, folder, videos, device)
 
 
 def remake(published: Path, folder: Path, videos: str | None = None) -> dict:

@@ -22,7 +22,8 @@ PATIENCE = timedelta(days=30)
 def group(device: torch.device | str | None = None) -> Iterator[torch.device | str | None]:
     """Join the ranks that ``torchrun`` started for the time of a ``with`` block; without torchrun do nothing.
 
-    Communication is NCCL's for tensors on GPUs and gloo's for all else. Progress bars are the first rank's alone.
+    What ranks exchange is small and on the host, so gloo's; tensors on GPUs would go by NCCL. Progress bars are
+    the first rank's alone.
 
     Args:
         device: "cuda" is the GPU of this rank's number on its machine; by default that, if there are GPUs.

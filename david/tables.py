@@ -91,8 +91,8 @@ def side_by_side(records: Iterable[dict], setting: str, values: tuple) -> pd.Dat
 
     Returns:
         columns dataset, method, ipc, n (pairs), each of ``values`` (percent, mean ± std over seeds), difference
-        (points of top-1, the second minus the first), within (whether that is at most the larger deviation), policy
-        (the share of classes whose L is the same).
+        (points of top-1, the second minus the first, mean ± std over the pairs), within (whether its mean is at most
+        the larger deviation over seeds), policy (the share of classes whose L is the same).
     """
     found: dict[tuple, dict] = {}
     for record in records:
@@ -106,6 +106,7 @@ def side_by_side(records: Iterable[dict], setting: str, values: tuple) -> pd.Dat
         if seeds:
             pairs = [[sides[value][seed] for seed in seeds] for value in values]
             one, other = (summary(side).iloc[0] for side in pairs)
+            apart = pd.Series([summary([b])["mean"][0] - summary([a])["mean"][0] for a, b in zip(*pairs)])
             lengths = [[length for record in side for length in record["frames_per_segment"]] for side in pairs]
             rows.append(
                 {
@@ -115,8 +116,8 @@ def side_by_side(records: Iterable[dict], setting: str, values: tuple) -> pd.Dat
                     "n": len(seeds),
                     values[0]: percent(one["mean"], one["std"]),
                     values[1]: percent(other["mean"], other["std"]),
-                    "difference": 100 * (other["mean"] - one["mean"]),
-                    "within": abs(other["mean"] - one["mean"]) <= max(one["std"], other["std"]),
+                    "difference": f"{100 * apart.mean():+.1f} ± {100 * apart.std():.1f}",
+                    "within": abs(apart.mean()) <= max(one["std"], other["std"]),
                     "policy": sum(a == b for a, b in zip(*lengths)) / len(lengths[0]),
                 }
             )
@@ -136,7 +137,7 @@ def verdict(table: pd.DataFrame) -> str:
         return said
     below = [method(row.method).title for row in rest if row.method != "random" and row.mean <= plain.mean]
     said += f"; Random has {percent(plain.mean, plain.std)} %"
-    return said + (f", and not less than {', '.join(below)}" if below else "")
+    return said + (f"; not above it in the mean: {', '.join(below)}" if below else "")
 
 
 def ranked_actions(record: dict) -> list[list[int]]:

@@ -15,7 +15,7 @@ from david.distilled import DistilledSet, RealSet
 from david.files import atomic, locked
 from david.presets import Settings
 from david.progress import track
-from david.seeds import derive, generator
+from david.seeds import derive, generator, keep_random_state
 
 Draw = Callable[[torch.Generator], tuple[torch.Tensor, torch.Tensor]]
 
@@ -52,7 +52,7 @@ def train_network(
     else:
         raise ValueError(f"unknown optimizer {optimizer!r}; choose 'sgd' or 'adam'")
     batches = generator(seed, "batches")
-    with torch.random.fork_rng():  # dropout draws from the global generator: seed it, and give it back untouched
+    with keep_random_state(device):
         torch.manual_seed(derive(seed, "dropout"))
         for _ in track(range(steps), desc=desc, unit="step"):
             clips, labels = draw(batches)

@@ -14,7 +14,7 @@ from david.costs import shared
 from david.files import atomic, locked
 from david.presets import Settings
 from david.progress import track
-from david.seeds import derive, generator
+from david.seeds import derive, generator, keep_random_state
 from david.training import Draw
 
 
@@ -128,7 +128,7 @@ def train_expert(train: Clips, number: int, *, settings: Settings) -> torch.Tens
     batches, labels = generator(seed, "batches"), torch.as_tensor(train.labels)
     snapshots = torch.empty(settings.expert_epochs + 1, flatten(net).numel())
     snapshots[0] = flatten(net)
-    with torch.random.fork_rng():  # as in training.train_network
+    with keep_random_state(train.device):
         torch.manual_seed(derive(seed, "dropout"))
         for epoch in track(range(settings.expert_epochs), desc=f"expert {number}", unit="epoch"):
             for picks in torch.randperm(len(train), generator=batches).split(settings.expert_batch):
@@ -204,7 +204,7 @@ class TrajectoryLoss:
         start, target = self.segment(iteration)
         lr, scale = student_lr.detach(), (start - target).square().sum()
         path = [start]  # theta_0 ... theta_S
-        with torch.random.fork_rng():  # dropout draws from the global generator
+        with keep_random_state(start.device):
             for step in range(self.steps):
                 with torch.no_grad():
                     clips, labels = self._clips(draw, iteration, step)

@@ -107,7 +107,7 @@ def test_what_our_records_say():
     assert (case.mean, case.label, case.records) == (50, "One learned L for all", tuple(records))
     assert ours("Full DS", ipc=5).mean == 50 and ours("david:shared", of="gap").label == "One learned L for all, gap"
     assert math.isnan(case.std) and ours("DM").std == 0 == ours("Full DS").std  # one seed, two seeds, two networks
-    assert math.isnan(ours("david:shared", ipc=5).mean) and ours("dm:any").label == "DM, any L per class"
+    assert math.isnan(ours("david:shared", ipc=5).mean) and ours("dm:any").label == "DM (any L per class)"
 
 
 def told(**values):

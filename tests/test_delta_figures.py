@@ -37,7 +37,7 @@ def test_accuracy_against_delta():
     axis = delta_figures.against_delta(ACCURACY, DELTA).axes[0]
     dots = axis.collections[1].get_offsets()
     assert np.allclose(dots[dots[:, 0].argsort()], [[0, 15], [30, 55], [60, 35]])  # means over two seeds
-    assert [line.get_label() for line in axis.lines] == ["DM, L = 4", "DAViD"]
+    assert [line.get_label() for line in axis.lines] == ["DM (L = 4)", "DAViD"]
     assert axis.lines[0].get_color() == COLOURS["dm"] and axis.lines[0].get_xdata().tolist() == [0, 60]
 
 

@@ -196,6 +196,15 @@ def test_an_unknown_method_is_refused_before_any_work(root, tmp_path, monkeypatc
     assert not store.folder.exists()
 
 
+def test_clips_that_do_not_fit_on_the_gpu_are_refused_before_they_are_decoded(root, tmp_path, monkeypatch):
+    poison(monkeypatch, "david.experiment.open_clips")
+    monkeypatch.setattr("david.experiment.free_bytes", lambda device: 4 * 8 * 48 * 48 * 3 - 1)
+    experiment = Experiment("ucf101", SETTINGS, Store(tmp_path), root=root, device="cuda:0")
+    assert len(experiment.dataset.train) == 4
+    with pytest.raises(ValueError, match=r"the train clips of ucf101 take 0.0 GiB and this GPU has 0.0 free"):
+        experiment.train  # noqa: B018
+
+
 def test_an_unknown_dataset(tmp_path):
     with pytest.raises(ValueError, match=r"unknown dataset 'ucf10'.*Did you mean 'ucf101'"):
         Experiment("ucf10", SETTINGS, Store(tmp_path))

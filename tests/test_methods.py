@@ -99,6 +99,13 @@ def test_david_searches_with_the_rule_of_its_name(train):
     assert plain.info["seed"] == 0 and plain.info["ipc"] == 1
 
 
+@pytest.mark.parametrize("changes", [{"search_agent": "random"}, {"search_beta": 0.0, "distill_start": "noise"}])
+def test_david_refuses_a_wrong_search_before_it_trains_a_teacher(train, monkeypatch, changes):
+    monkeypatch.setattr("david.methods.david.load_teacher", lambda *_, **__: pytest.fail("this takes hours"))
+    with pytest.raises(ValueError, match="search_"):
+        method("david").distill(train, ipc=1, seed=0, settings=TINY.replace(**changes))
+
+
 def test_the_rivals_of_the_search_spend_their_iterations_otherwise(train):
     """N = 6 and beta = 1/3, so N_early = 2; T = 5 episodes."""
     settings = TINY.replace(distill_iterations=6, search_beta=1 / 3)
@@ -144,8 +151,8 @@ def test_david_keeps_its_journal_and_checkpoint_in_work_and_its_teacher_beside_i
 def test_names_titles_and_rows_of_the_paper():
     found = {name: (method(name).title, method(name).paper) for name in ALL}
     assert found["full"] == ("Full data", "Full DS")
-    assert found["random"] == ("Random", "Random") and found["random:2"] == ("Random, L = 2", None)
-    assert found["dm"] == ("DM", "DM") and found["dm:2"] == ("DM, L = 2", None)
+    assert found["random"] == ("Random", "Random") and found["random:2"] == ("Random (L = 2)", None)
+    assert found["dm"] == ("DM", "DM") and found["dm:2"] == ("DM (L = 2)", None)
     assert found["david"] == ("DAViD", "DAViD") and found["david:paper"][0] == "DAViD (paper rule)"
     assert found["vdsd"] == ("VDSD on DM", "VDSD") and found["vdsd:mtt"] == ("VDSD on MTT", "VDSD")
     assert all(method(name).name == name for name in ALL)

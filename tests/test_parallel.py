@@ -181,6 +181,9 @@ def test_one_run_a_gpu(monkeypatch, tmp_path):
             assert not third
         waiting.join(timeout=20)
     assert [first, second, *third] == [torch.device("cuda", number) for number in (0, 1, 1)] and current == [0, 1, 1]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ValueError, match="no GPU is to be seen here"), parallel.own_device(any_gpu):
+        pass
     for device in ("cpu", "cuda:1"):  # asked for by name
         with parallel.own_device(torch.device(device)) as given:
             assert given == torch.device(device)

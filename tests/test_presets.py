@@ -32,6 +32,8 @@ def test_rules():
     assert (recommended.search_warmup, recommended.search_readout) == (2, "mean")
     assert recommended.with_rule("paper") == preset("paper")
     assert preset("demo").with_rule("recommended") == preset("demo")
+    assert (recommended.rule, preset("paper").rule, preset("demo").rule) == ("recommended", "paper", "recommended")
+    assert preset("demo", search_warmup=3).rule == "another"
     with pytest.raises(ValueError, match="unknown search rule 'best'; known are paper, recommended"):
         preset("paper").with_rule("best")
 

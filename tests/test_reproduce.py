@@ -59,16 +59,15 @@ def test_what_derives_from_a_dataset_belongs_to_it(published, tmp_path, capsys):
     root, videos = tmp_path / "repository", published[1]
     store = Store(root / "book" / "records")
     derived = Experiment("heldout-ucf101", preset("smoke", **CHANGES), store, root=videos, device="cpu")
-    write_json(store.folder / "one.json", derived.identity("full", ipc=1, seed=0))
+    made = {"made": {"device": "CPU, 1 threads"}}
+    write_json(store.folder / "one.json", derived.identity("full", ipc=1, seed=0) | made)
     for named in (["--dataset", "ucf101"], ["--dataset", "heldout-ucf101"], []):
         assert run(root, tmp_path / "into", *named) == 0
         assert "1 records of ucf101 need its videos: --videos ucf101=FOLDER" in capsys.readouterr().out
     assert run(root, tmp_path / "into", "--videos", f"ucf101={videos}") == 1
     out, err = capsys.readouterr()
     assert "1 records to compare, 1 of them to compute" in out
-    assert (
-        "no test clip of class A, B of heldout-ucf101" in err
-    )  # their videos are one group, of which none is held out
+    assert "no test clip of class A, B of heldout-ucf101" in err  # as all their videos are of one group
 
 
 def test_two_processes(published, tmp_path):
@@ -114,6 +113,14 @@ def test_one_record_that_fails_does_not_cost_the_others(published, tmp_path, cap
     assert "ucf101-full" in out and "failed" in out
     assert err.count("FloatingPointError: diverged") == 2
     assert [row["method"] for row in read_json(tmp_path / "reproduction.json")["rows"]] == ["full", "random"]
+
+
+def test_what_a_cpu_computed_is_computed_on_a_cpu_again(published, tmp_path):
+    root, videos = published
+    record = read_json(next((root / "book" / "records").glob("*.json")))
+    assert reproduce.experiment_of(record, tmp_path, str(videos)).wanted == "cpu"
+    gpu = {**record, "made": {"device": "NVIDIA H100 80GB HBM3"}}
+    assert reproduce.experiment_of(gpu, tmp_path, str(videos)).wanted is None
 
 
 def test_other_videos_than_the_published_ones_are_refused(published, tmp_path):

@@ -58,7 +58,7 @@ def test_accuracy_table_by_hand():
     ]
     table = accuracy_table(records, beside="UCF101")
     assert "paper, UCF101, %" not in accuracy_table(records)
-    assert table.columns.name == "method" and table.index.tolist() == ["Full data", "DM, L = 4", "DAViD", "DM, L = 4"]
+    assert table.columns.name == "method" and table.index.tolist() == ["Full data", "DM (L = 4)", "DAViD", "DM (L = 4)"]
     first, dm, david, five = table.to_dict("records")
     assert first == {
         "IPC": "all",
@@ -94,8 +94,8 @@ def test_shown_tables_keep_their_emphasis_and_do_not_break_numbers():
 def test_verdict():
     three = rows(("random", 0.4, 0.05), ("david", 0.7, 0.05), ("vdsd", 0.3, 0.05))
     assert verdict(three) == (
-        "DAViD leads with 70.0 ± 5.0 % and no other interval reaches its own; Random has 40.0 ± 5.0 %, "
-        "and not less than VDSD on DM"
+        "DAViD leads with 70.0 ± 5.0 % and no other interval reaches its own; Random has 40.0 ± 5.0 %; "
+        "not above it in the mean: VDSD on DM"
     )
     two = rows(("random", 0.4, 0.05), ("dm", 0.45, 0.05))
     assert verdict(two) == (
@@ -135,8 +135,8 @@ def test_side_by_side_by_hand():
     (row,) = side_by_side(records, "distill_precision", ("float32", "bfloat16")).to_dict("records")
     assert (row["method"], row["ipc"], row["n"]) == (records[0]["method"], 1, 2)
     assert (row["float32"], row["bfloat16"]) == ("75.0 ± 35.4", "50.0 ± 0.0")
-    assert row["difference"] == -25.0 and row["within"]
+    assert row["difference"] == "-25.0 ± 35.4" and row["within"]  # of -50 and 0
     assert row["policy"] == 0.75  # of 2 seeds x 2 classes: L = 4 became 1
     (row,) = side_by_side(records[:2] + records[3:4], "distill_precision", ("float32", "bfloat16")).to_dict("records")
-    assert row["n"] == 1 and row["difference"] == 0 and row["within"]
+    assert row["n"] == 1 and row["difference"] == "+0.0 ± nan" and row["within"]
     assert side_by_side(records[:2], "distill_precision", ("float32", "bfloat16")).empty

@@ -6,7 +6,7 @@ from importlib import import_module
 
 from david.presets import RULES, Settings
 
-# The authors' recipe of DM on video (VDSD's script), for the row "DM, published step": protocol section 3.
+# The authors' recipe of DM on video (VDSD's script), for the row "DM (published step)": protocol section 3.
 PUBLISHED_DM = {"distill_start": "real", "distill_optimizer": "sgd", "distill_lr": 30.0, "distill_momentum": 0.5}
 
 
@@ -33,7 +33,7 @@ class Method:
     @property
     def sharded(self) -> bool:
         """Whether several ranks (``david.sharding``) share its classes out; else the first makes the set alone."""
-        return self.name.partition(":")[0] in ("full", "dm", "david")
+        return self.name.partition(":")[0] in (*REAL, "dm", "david")
 
     def settings(self, settings: Settings) -> Settings:
         """The settings under which the method runs."""
@@ -49,7 +49,7 @@ class Method:
 # name: (title, row of the paper, stages)
 _PLAIN = {
     "full": ("Full data", "Full DS", ("teacher",)),
-    "still": ("Full data, one frame a video", None, ("teacher",)),
+    "still": ("Full data (one frame a video)", None, ("teacher",)),
     "random": ("Random", "Random", ("student",)),
     "keyframe": ("KeyFrame", "KeyFrame", ("student",)),
     "herding": ("Herding", None, ("teacher", "student")),
@@ -69,7 +69,7 @@ _RULE_TITLES = {
     "grid": ("Grid search", None),
     "full": ("Full-length search", None),
     "paper-full": ("Full-length search (paper rule)", None),
-    "start": ("DAViD, no early stage", None),
+    "start": ("DAViD (no early stage)", None),
     "halving": ("Successive halving", None),
     "shared": ("One learned L for all", None),
 }
@@ -96,13 +96,13 @@ def method(name: str) -> Method:
         return Method(name, title, paper, stages)
     if base in ("random", "dm"):
         if option == "any":
-            return Method(name, f"{title}, any L per class", None, stages, options={"policy": "any"})
+            return Method(name, f"{title} (any L per class)", None, stages, options={"policy": "any"})
         if base == "dm" and option == "published":
-            return Method(name, "DM, published step", "DM", stages, PUBLISHED_DM)
+            return Method(name, "DM (published step)", "DM", stages, PUBLISHED_DM)
         parts = option.split(",")
         if all(part.isdecimal() and int(part) > 0 for part in parts):
             shown = f"L = {option}" if len(parts) == 1 else "given policy"
-            return Method(name, f"{title}, {shown}", None, stages, options={"policy": tuple(map(int, parts))})
+            return Method(name, f"{title} ({shown})", None, stages, options={"policy": tuple(map(int, parts))})
         known = f"a segment length L, as in '{base}:4', one for each class, as in '{base}:1,8,2', or '{base}:any'"
         raise ValueError(f"method {name!r}: the option of {base} is {known}")
     if name == "vdsd:mtt":
@@ -110,7 +110,7 @@ def method(name: str) -> Method:
         return Method(name, "VDSD on MTT", "VDSD", stages, options={"backbone": "mtt"})
     if base == "david":
         if option == "undistilled":
-            return Method(name, "DAViD, undistilled", None, stages, options={"synthesis": False})
+            return Method(name, "DAViD (undistilled)", None, stages, options={"synthesis": False})
         if option in RULES:
             return Method(name, *_RULE_TITLES[option], stages, RULES[option])
         known = f"a search rule, one of {', '.join(RULES)}, or 'undistilled'"

@@ -29,8 +29,8 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None, policy: tup
 
 def synthesize(train, policy, *, ipc, seed, settings, work, info) -> DistilledSet:
     """The second half of Algorithm 1: distil all N iterations under a fixed policy, int64 (M,) of L."""
+    check_room(train, ipc)
     distiller = Distiller(train, policy, ipc=ipc, seed=seed, settings=settings)
-    check_room(train.device, len(policy) * distiller.videos[0].nbytes)
     shard = "" if sharding.size() == 1 else f"-{sharding.rank()}-of-{sharding.size()}"
     checkpoint = None if work is None else work / f"checkpoint{shard}.safetensors"
     distiller.run(settings.distill_iterations, checkpoint=checkpoint)
