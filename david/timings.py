@@ -112,7 +112,10 @@ def _again(root: Path) -> list[str]:
     rows = pd.DataFrame(report["rows"])
     processes = "one process" if report["jobs"] == 1 else f"{report['jobs']} processes"
     said = f"Done on {report['time'][:10]} on {report['machine']}, torch {report['versions']['torch']}: "
-    said += f"{rows['n'].sum()} records in {report['seconds'] / 3600:.2f} h by {processes}, "
+    published = sum(1 for _ in (root / "book" / "records").glob("*.json"))
+    said += (
+        f"{rows['n'].sum()} of the {published} published records in {report['seconds'] / 3600:.2f} h by {processes}, "
+    )
     return [f"{said}{rows['identical'].sum()} of them identical.", _markdown(rows)]
 
 
