@@ -13,6 +13,7 @@ iteration, in PyTorch's default layout, ReLU before the pool; one graph of all c
 import os
 from functools import partial
 from statistics import median
+from unittest.mock import patch
 
 import measure
 import numpy as np
@@ -105,16 +106,11 @@ def main(arguments: list[str] | None = None) -> None:
     train = measure.noise_clips(options.classes, options.clips, options.frames, options.size, device)
     policy = measure.policy_of("dm", options.classes, options.frames)
     best, (layers, layer_flops) = [], layer_runners(train, settings)
-    runners = {
-        "plain recipe": PlainRecipe(train, settings).step,
-        "david": Distiller(train, policy, ipc=1, seed=0, settings=settings).step,
-        "bare embed": BareEmbed(train, settings).step,
-    }
-    if options.compile:
-        before = os.environ.get("DAVID_COMPILE", "0")
-        os.environ["DAVID_COMPILE"] = "1"
-        runners["david, compiled"] = Distiller(train, policy, ipc=1, seed=0, settings=settings).step
-        os.environ["DAVID_COMPILE"] = before
+    runners = {"plain recipe": PlainRecipe(train, settings).step, "bare embed": BareEmbed(train, settings).step}
+    ours = {"david": "0"} | ({"david, compiled": "1"} if options.compile else {})
+    for name, compiled in ours.items():
+        with patch.dict(os.environ, DAVID_COMPILE=compiled):
+            runners[name] = Distiller(train, policy, ipc=1, seed=0, settings=settings).step
     iterations = list(runners)
     runners |= {
         **layers,
