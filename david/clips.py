@@ -15,6 +15,9 @@ MEAN = (0.485, 0.456, 0.406)  # ImageNet's, of RGB in [0, 1]: protocol 2.4
 STD = (0.229, 0.224, 0.225)
 # Clips that go through the network at once: bounds memory whatever the number of classes and IPC are.
 CHUNK = 128
+# Of memory, for every pixel of a clip that goes through C3D at width 1 and back, in float32: the clip, what is kept for
+# the way back, and the gradient of the first layer, which is the largest.
+BYTES_A_PIXEL = 200
 
 
 @functools.cache
@@ -89,6 +92,20 @@ class Clips:
     def device(self) -> torch.device:
         """Where batches are made."""
         return self.videos.device if torch.is_tensor(self.videos) else torch.device("cpu")
+
+    @property
+    def at_once(self) -> int:
+        """How many clips go through the network at once: CHUNK, or half of it, and so on, on a small GPU.
+
+        They take at most a quarter of its memory. All of its memory decides and not what is free at the moment, so
+        that the same machine always does the same.
+        """
+        count = CHUNK
+        if self.device.type == "cuda":
+            room = torch.cuda.get_device_properties(self.device).total_memory // 4
+            while count > 1 and count * self.frames * self.size**2 * BYTES_A_PIXEL > room:
+                count //= 2
+        return count
 
     def subset(self, chosen) -> "Clips":
         """The clips at `chosen` (positions, or a mask (N,)), in that order. No video is copied."""

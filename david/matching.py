@@ -69,41 +69,44 @@ class RandomFeatures:
         torch.rand(sum(map(len, picks[: self.classes.start])), generator=random)
         picks = picks[self.classes.start : self.classes.stop]
         embed, means = frozen_embed(self.net, self.precision, self.features), []
-        for chunk in class_chunks([len(pick) for pick in picks]):
+        at_once = self.train.at_once
+        for chunk in class_chunks([len(pick) for pick in picks], at_once):
             some = picks[chunk.start : chunk.stop]
-            parts = torch.cat(some).split(CHUNK)
+            parts = torch.cat(some).split(at_once)
             features = [embed(self.train.batch(p, generator=random, flip=self.train.flip)) for p in parts]
             means.append(class_means(torch.cat(features), [len(pick) for pick in some]))
         return torch.cat(means)
 
 
-def class_chunks(counts: list[int]) -> list[range]:
-    """Consecutive classes whose clips, ``counts`` of each, go through the network together: at most CHUNK, if they can.
+def class_chunks(counts: list[int], at_once: int) -> list[range]:
+    """Consecutive classes whose clips, ``counts`` of each, go through the network together: no more than ``at_once``.
+
+    A class of more clips has a chunk of its own.
 
     The losses of different classes are separate, so each chunk can have a backward pass of its own: the same
     gradient, and memory that does not grow with the number of classes.
     """
     chunks, first, clips = [], 0, 0
     for c, count in enumerate(counts):
-        if clips and clips + count > CHUNK:
+        if clips and clips + count > at_once:
             chunks.append(range(first, c))
             first, clips = c, 0
         clips += count
     return [*chunks, range(first, len(counts))]
 
 
-def clip_pieces(videos: torch.Tensor, lengths: list[int]) -> Iterator[torch.Tensor]:
-    """The training clips of one of the ``class_chunks``, in order, float (B, F, 3, H, W), at most CHUNK at a time.
+def clip_pieces(videos: torch.Tensor, lengths: list[int], at_once: int) -> Iterator[torch.Tensor]:
+    """The training clips of one of the ``class_chunks``, in order, float (B, F, 3, H, W).
 
     Args:
         videos: float (len(lengths), I, F, 3, H, W).
         lengths: L of each class.
+        at_once: no more clips than these at a time.
     """
     if len(lengths) > 1:
         yield torch.cat([partition(v, length) for v, length in zip(videos, lengths, strict=True)])
         return
-    at_once = max(1, CHUNK * lengths[0] // videos.shape[2])
-    for some in videos[0].split(at_once):
+    for some in videos[0].split(max(1, at_once * lengths[0] // videos.shape[2])):
         yield partition(some, lengths[0])
 
 
@@ -153,7 +156,7 @@ class Distiller(Loop):
         device = home(train.device, states * len(self.classes) * ipc * clip)
         start = start_videos(train, policy, ipc=ipc, seed=seed, kind=kind, classes=self.classes, device=device)
         self.counts = [ipc * (start.shape[2] // length) for length in self.lengths]
-        self.chunks = class_chunks(self.counts)
+        self.chunks = class_chunks(self.counts, CHUNK)  # on a small GPU as well: a checkpoint is of any machine
         # One leaf and one optimiser a chunk: no gradient outlives its chunk's step. The leaves are views of `videos`.
         parts = [start[chunk.start : chunk.stop].requires_grad_() for chunk in self.chunks]
         self.videos, self.leaves = start, {f"videos {i}": part for i, part in enumerate(parts)}
@@ -172,7 +175,7 @@ class Distiller(Loop):
         self.iteration += 1
 
     def backward(self, chunk: range, videos: torch.Tensor, real: torch.Tensor) -> None:
-        """Add the gradient of the loss of a chunk to that of its ``videos``, at most CHUNK clips at a time.
+        """Add the gradient of the loss of a chunk to that of its ``videos``, a few clips at a time.
 
         Args:
             chunk: consecutive classes, numbered within ``classes``.
@@ -181,17 +184,23 @@ class Distiller(Loop):
         """
         net, lengths = self.real.net, self.lengths[chunk.start : chunk.stop]
         counts = self.counts[chunk.start : chunk.stop]
-        if len(chunk) > 1 or counts[0] <= CHUNK:
-            (clips,) = clip_pieces(videos, lengths)
+        at_once = self.train.at_once
+        if len(chunk) > 1 and sum(counts) > at_once:
+            for part in class_chunks(counts, at_once):
+                own = slice(part.start, part.stop)
+                self.backward(chunk[own], videos[own], real[own])
+            return
+        if sum(counts) <= at_once:
+            (clips,) = clip_pieces(videos, lengths, at_once)
             dm_loss(real, class_means(net.embed(clips), counts)).backward()
             return
         # One graph of so many clips would grow with the IPC. Here the features are computed without a graph, for the
         # slope of the loss at each of them, and then once more, piece by piece, to go on from there to the pixels.
         with torch.no_grad():
-            features = torch.cat([net.embed(clips) for clips in clip_pieces(videos, lengths)])
+            features = torch.cat([net.embed(clips) for clips in clip_pieces(videos, lengths, at_once)])
         dm_loss(real, class_means(features.requires_grad_(), counts)).backward()
         done = 0
-        for clips in clip_pieces(videos, lengths):
+        for clips in clip_pieces(videos, lengths, at_once):
             net.embed(clips).backward(features.grad[done : done + len(clips)])
             done += len(clips)
 

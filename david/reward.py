@@ -29,7 +29,7 @@ class TeacherReward:
     def __init__(self, teacher: C3D, train: Clips, kind: str = "paper"):
         if kind not in REWARDS:
             raise ValueError(f"unknown reward {kind!r}; choose one of {', '.join(REWARDS)}")
-        self.teacher, self.kind = teacher, kind
+        self.teacher, self.kind, self.at_once = teacher, kind, train.at_once
         self.count = len(train.classes)
         classes = sharding.share(self.count)
         own = train.by_class()[classes.start : classes.stop]
@@ -48,9 +48,9 @@ class TeacherReward:
         lengths = policy[classes.start : classes.stop].tolist()
         counts = [videos.shape[1] * (videos.shape[2] // length) for length in lengths]
         means = []
-        for chunk in class_chunks(counts):
+        for chunk in class_chunks(counts, self.at_once):
             some = videos[chunk.start : chunk.stop].to(self.real.device)  # from the host, if that is their home
-            pieces = clip_pieces(some, lengths[chunk.start : chunk.stop])
+            pieces = clip_pieces(some, lengths[chunk.start : chunk.stop], self.at_once)
             features = torch.cat([self.teacher.embed(clips) for clips in pieces])
             means.append(class_means(features, counts[chunk.start : chunk.stop]))
         distance = (torch.cat(means) - self.real).norm(dim=1)

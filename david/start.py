@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import torch
 
-from david.clips import CHUNK, Clips
+from david.clips import Clips
 from david.seeds import generator
 from david.temporal import num_segments
 
@@ -61,6 +61,6 @@ def start_videos(
         chosen = random_clips(members[c], count, seed=seed, label=c)
         shown = (torch.arange(length) * 2 + 1) * frames // (2 * length)  # the middles of L equal parts
         segments = video.view(count, length, 3, height, width)
-        for some, part in zip(segments.split(CHUNK), chosen.split(CHUNK), strict=True):
+        for some, part in zip(segments.split(train.at_once), chosen.split(train.at_once), strict=True):
             some.copy_(train.batch(part)[:, shown.to(train.device)])
     return videos

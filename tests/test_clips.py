@@ -5,6 +5,7 @@ import os
 import sys
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from conftest import write_dataset, write_video
 from test_cache import SHAPE, poisoned
 
 from david import workers
+from david.c3d import C3D
 from david.cache import decode_report
-from david.clips import MEAN, STD, Clips, denormalise, normalise, open_clips
+from david.clips import BYTES_A_PIXEL, CHUNK, MEAN, STD, Clips, denormalise, normalise, open_clips
 from david.datasets import load
 from david.decode import decode_clip
 
@@ -95,6 +97,36 @@ def test_to_cpu_copies_nothing_and_warns_of_nothing(tiny_motions):
     resident = clips.to("cpu")
     assert resident.videos.data_ptr() == clips.videos.ctypes.data
     assert torch.equal(resident.to("cpu").batch([1]), clips.batch([1]))
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "frames", "size", "expected"),
+    [(80, 16, 112, 128), (24, 16, 112, 128), (16, 16, 112, 64), (8, 16, 112, 32), (8, 8, 64, 128), (1e-3, 16, 112, 1)],
+)
+def test_a_small_gpu_takes_fewer_clips_at_once(monkeypatch, gigabytes, frames, size, expected):
+    """40 MB for each of 16x112x112, in a quarter of the memory."""
+    memory = SimpleNamespace(total_memory=int(gigabytes * 2**30))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: memory)
+    clips = Clips(np.empty((0, frames, size, size, 3), np.uint8), *[np.empty(0)] * 2, [], *[np.empty(0)] * 2, False, "")
+    assert clips.at_once == CHUNK
+    monkeypatch.setattr(Clips, "device", torch.device("cuda"))
+    assert clips.at_once == expected
+
+
+def test_memory_that_a_clip_takes():
+    """What autograd keeps of one, and the gradient of the first layer, which is as large as its output."""
+    net, clip, kept = C3D(1, 8, 64).requires_grad_(False), torch.zeros(1, 8, 3, 64, 64, requires_grad=True), {}
+
+    def keep(tensor):
+        kept[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        net.embed(clip)
+    for weight in net.parameters():
+        kept.pop(weight.data_ptr(), None)
+    first = net.trunk[0](clip.transpose(1, 2)).nbytes
+    assert 0.99 < (sum(kept.values()) + first) / (BYTES_A_PIXEL * 8 * 64 * 64) <= 1
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

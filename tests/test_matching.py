@@ -54,10 +54,13 @@ def gradient_of_a_step(distiller):
     return torch.cat(seen)
 
 
+@pytest.mark.parametrize("at_once", [1, 5, 12, 10**9])
 @pytest.mark.parametrize("chunk", [1, 10, 10**9])
-def test_gradient_equals_that_of_one_graph(train, monkeypatch, chunk):
-    """Classes of 2, 8 and 4 training clips, in three chunks, two and one; the reference knows of no chunk."""
+def test_gradient_equals_that_of_one_graph(train, monkeypatch, chunk, at_once):
+    """Classes of 2, 8 and 4 training clips, in three chunks, two and one, on GPUs with room for 1 clip, 5, 12 or all;
+    the reference knows neither."""
     monkeypatch.setattr("david.matching.CHUNK", chunk)
+    monkeypatch.setattr("david.clips.CHUNK", at_once)
     policy, settings = torch.tensor([8, 2, 4]), SGD.replace(distill_batch_real=99)  # every real clip
     distiller = Distiller(train, policy, ipc=2, seed=5, settings=settings)
     assert len(distiller.leaves) == {1: 3, 10: 2, 10**9: 1}[chunk]
@@ -104,8 +107,7 @@ def test_steps_lower_the_loss_of_networks_never_seen(train):
 @pytest.mark.parametrize("start", ["noise", "real"])
 def test_no_more_clips_at_once_whatever_the_ipc(train, monkeypatch, start):
     """Classes of 7, 56 and 28 training clips, at most 8 at once; nor is the set ever copied."""
-    monkeypatch.setattr("david.matching.CHUNK", 8)
-    monkeypatch.setattr("david.start.CHUNK", 8)
+    monkeypatch.setattr("david.clips.CHUNK", 8)
     sizes, embed, batch = [], C3D.embed, Clips.batch
     monkeypatch.setattr(C3D, "embed", lambda self, clips: sizes.append(len(clips)) or embed(self, clips))
     monkeypatch.setattr(Clips, "batch", lambda self, i, **kw: sizes.append(len(i)) or batch(self, i, **kw))

@@ -99,7 +99,7 @@ def test_the_noise_start_of_all_classes_is_one_stream(train):
 
 def test_real_clips_of_all_classes_are_one_stream(train, monkeypatch):
     """The draws that records were made with: a permutation a class, one after the other, and then the coins."""
-    monkeypatch.setattr("david.matching.CHUNK", 4)
+    monkeypatch.setattr("david.clips.CHUNK", 4)
     random = generator(3, "iteration", 7)
     own = [torch.as_tensor(positions) for positions in train.by_class()]
     picks = torch.cat([o[torch.randperm(len(o), generator=random)[:3]] for o in own])

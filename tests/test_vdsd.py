@@ -96,7 +96,7 @@ def test_step_sizes_are_the_published_ones_unless_set():
 
 @pytest.mark.parametrize("chunk", [1, 4, 10**9])
 def test_dm_gradient_and_step_equal_those_of_one_graph(train, still, monkeypatch, chunk):
-    monkeypatch.setattr("david.matching.CHUNK", chunk)
+    monkeypatch.setattr("david.clips.CHUNK", chunk)
     learner = vdsd.DynamicMatcher(train, still, seed=5, settings=SGD.replace(distill_batch_real=99))
     assert len(learner.chunks) == {1: 3, 4: 2, 10**9: 1}[chunk]
     leaves = [leaf.detach().clone().requires_grad_() for leaf in learner.leaves.values()]

@@ -94,7 +94,7 @@ class DynamicMatcher(DynamicLearner):
     def __init__(self, train, static, *, seed, settings):
         super().__init__(train, static, seed=seed, settings=settings)
         self.real = RandomFeatures(train, seed=seed, settings=settings)
-        self.chunks = class_chunks([self.memory.ipc] * len(train.classes))
+        self.chunks = class_chunks([self.memory.ipc] * len(train.classes), train.at_once)
 
     def backward(self) -> None:
         ipc, real = self.memory.ipc, self.real.draw(self.iteration)
