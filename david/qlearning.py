@@ -6,9 +6,9 @@ import torch
 class QLearner:
     """One Q-table (state x action) for each class; the state is the temporal resolution applied last.
 
-    The rule of the paper is ``warmup=0, readout="q"``: Q starts at zero, an action is exploited with probability
-    p (Eq. 3), and the policy read out is the best action in the last state (Algorithm 1, line 21). Because all
-    rewards are positive and Q starts at zero, the first action tried is reinforced before any other is seen.
+    The rule of the paper is ``warmup=0, readout="q"``: an action is exploited with probability p (Eq. 3), and the
+    policy read out is the best action in the last state (Algorithm 1, line 21). It does not say where Q starts. From
+    zero, as rewards are positive, the first action tried is reinforced before any other is seen.
     ``warmup`` therefore tries every action that many times first, and ``readout="mean"`` returns the action of the
     largest mean reward instead.
 
@@ -20,6 +20,8 @@ class QLearner:
         p: exploitation probability of Eq. 3.
         warmup: rounds over all actions before Eq. 3 takes over.
         readout: "q" or "mean".
+        q_start: what all of Q starts from. From more than any reward, every action tried disappoints, so that the
+            others come next.
         generator: source of all randomness (CPU).
 
     Attributes:
@@ -28,10 +30,12 @@ class QLearner:
         reward_sum: float64 (M, A).
     """
 
-    def __init__(self, num_classes, num_actions, *, alpha=0.1, gamma=0.5, p=0.7, warmup=0, readout="q", generator):
+    def __init__(
+        self, num_classes, num_actions, *, alpha=0.1, gamma=0.5, p=0.7, warmup=0, readout="q", q_start=0.0, generator
+    ):
         if readout not in ("q", "mean"):
             raise ValueError(f"readout={readout!r} is unknown; choose 'q' or 'mean'")
-        self.q = torch.zeros(num_classes, num_actions, num_actions)
+        self.q = torch.full((num_classes, num_actions, num_actions), q_start)
         self.visits = torch.zeros(num_classes, num_actions, dtype=torch.int64)
         self.reward_sum = torch.zeros(num_classes, num_actions, dtype=torch.float64)
         # S_0 is full resolution, L = F, the last action: the video before any partition.
@@ -74,7 +78,7 @@ class QLearner:
         return mean.masked_fill(self.visits == 0, -torch.inf)
 
     def _greedy(self) -> torch.Tensor:
-        # argmax would break the ties of an all-zero table towards the lowest index, L = 1: break them at random.
+        # argmax would break the ties of the first table towards the lowest index, L = 1: break them at random.
         values = self.q[torch.arange(len(self.q)), self.state]
         noise = torch.rand(values.shape, generator=self.generator)
         return torch.where(values == values.amax(1, keepdim=True), noise, -1.0).argmax(1)

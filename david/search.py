@@ -115,7 +115,7 @@ def _kept(journal: Path | None, identity: int) -> list[dict]:
 
 
 def _episode(train, reward: TeacherReward, policy, iterations: int, ipc: int, seed: int, settings: Settings) -> dict:
-    """Distil for some iterations under ``policy`` (Algorithm 1, lines 8-13) and measure."""
+    """Distil for some iterations under ``policy`` (Algorithm 1, lines 9-13) and measure."""
     started = time.perf_counter()
     distiller = Distiller(train, policy, ipc=ipc, seed=seed, settings=settings)
     start = distance = reward.distance(distiller.videos, policy)

@@ -37,9 +37,9 @@ def start_videos(
         policy: int64 (M,), L of each class.
         ipc: I, stored videos a class.
         seed: fixes the noise, or which clips are used; the same for every policy.
-        kind: "noise" is N(0, 1), as the paper has it. "real" starts each segment as L evenly spaced frames of a real
-            clip of its own, so a partitioned video begins as a collage of F / L clips. Clips repeat only
-            when a class has fewer than IPC * F / L.
+        kind: "noise" is N(0, 1); the paper says noise, and not which. "real" starts each segment as L evenly spaced
+            frames of a real clip of its own, so a partitioned video begins as a collage of F / L clips. Clips repeat
+            only when a class has fewer than IPC * F / L.
         classes: return only the videos of these; they are the same as among those of all.
         device: where to return them; that of ``train`` by default.
     """

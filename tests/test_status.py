@@ -98,7 +98,7 @@ def test_a_number_on_the_papers_own_data(tmp_path, name, top1, settings, verdict
 
 
 def test_the_heavy_track_and_hours(tmp_path):
-    write(tmp_path, "full", (0.3,), "ssv2", Settings(frames=8, size=64), ipc=0)
+    write(tmp_path, "full", (0.3,), "ssv2", Settings(frames=8, size=64, stride=1000), ipc=0)
     hours = {"episodes": [{"forward": 1, "backward": 1, "iterations": 1, "seconds": 3600.0}] * 60}
     write(tmp_path, "david:grid", (0.1,), "hmdb51", Settings(), search=hours)
     write(tmp_path, "david", (0.1,), "hmdb51", Settings(), search=hours)
