@@ -141,7 +141,7 @@ def build(folder: Path, dataset: Dataset, split: str, sampling: dict, workers: i
     lines = [f"{dataset.name} {split}: {len(skipped)} of {len(videos)} videos left out"]
     lines[0] += ": delete this folder to try them again" if skipped else ""
     lines += [f"{video['path']}: {video['reason']}" for video in skipped]
-    files.write_bytes(folder / "report.txt", ("\n".join(lines) + "\n").encode())
+    files.write_bytes(folder / "report.txt", ("\n".join(lines) + "\n").encode(errors="backslashreplace"))
     files.write_json(folder / "report.json", skipped)
     names = [video.name for video in videos]
     files.write_json(folder / "meta.json", {"decoder": decoder(), **sampling, "names": names})

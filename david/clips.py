@@ -1,7 +1,9 @@
 """Clips: F frames of every video of a split, decoded exactly once into a memory map, served as batches."""
 
 import functools
+import os
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import numpy as np
 import torch
 
 from david.cache import decoded, sampling_of
-from david.datasets import Dataset, digest
+from david.datasets import Dataset, base, digest
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet's, of RGB in [0, 1]: protocol 2.4
 STD = (0.229, 0.224, 0.225)
@@ -159,6 +161,18 @@ class Clips:
         return normalise(videos)
 
 
+def fingerprint(dataset: Dataset, split: str, sampling: dict, without: Iterable[str] = ()) -> str:
+    """What stands for the clips of a split, the same on every machine: how they are sampled, of which files.
+
+    A file counts by its name and by its size, but for generated videos, which two versions of an encoder make of
+    different sizes, and for frame folders. without: the names of videos that are left out.
+    """
+    sized, without = base(dataset.name) != "motions", set(without)
+    kept = [video for video in getattr(dataset, split) if video.name not in without]
+    sizes = [os.stat(video.path).st_size if sized and not os.path.isdir(video.path) else None for video in kept]
+    return digest(dataset.fingerprint, split, sampling, [video.name for video in kept], sizes)
+
+
 def open_clips(
     dataset: Dataset,
     split: str,
@@ -199,7 +213,6 @@ def open_clips(
             f"no {split} clip of class {', '.join(empty[:5])} of {dataset.name} could be decoded: see "
             f"{folder / 'report.txt'}, then mend the videos or take the class out of the lists"
         )
-    names = [videos[row].name for row in kept]
     # Mode "c" is read-only for the file but not for the memory, about which torch would warn.
     shape = (len(videos), frames, size, size, 3)
     pixels = np.memmap(folder / "clips.u8", dtype=np.uint8, mode="c", shape=shape)
@@ -209,8 +222,8 @@ def open_clips(
         labels=labels,
         classes=list(dataset.classes),
         groups=np.array([videos[row].group for row in kept]),
-        names=np.array(names),
+        names=np.array([videos[row].name for row in kept]),
         flip=dataset.flip,
-        fingerprint=digest(dataset.fingerprint, split, sampling, names),
+        fingerprint=fingerprint(dataset, split, sampling, without={videos[row].name for row in bad}),
         paths=np.array([str(videos[row].path) for row in kept]),
     )

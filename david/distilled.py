@@ -21,6 +21,15 @@ def balanced_labels(num_classes: int, size: int, random: torch.Generator) -> tor
     return torch.cat([torch.randperm(num_classes, generator=random) for _ in range(rounds)])[:size]
 
 
+def check_header(header: dict) -> None:
+    """TypeError where a field of the header of a set's file is of another kind, KeyError where one is not there."""
+    for name, kind in (("classes", str), ("frames_per_segment", int)):
+        if not isinstance(header[name], list) or not all(type(value) is kind for value in header[name]):
+            raise TypeError(f"{name} in its header is not a list of {kind.__name__}")
+    if not isinstance(header["info"], dict):
+        raise TypeError("info in its header is not a JSON object")
+
+
 class StoredSet:
     """What distilled sets have in common: batches of their training clips, and their file.
 
@@ -104,15 +113,18 @@ class StoredSet:
         try:
             with safe_open(path, "pt") as file:
                 header = json.loads((file.metadata() or {})["david"])
-                if header["format"] not in kinds:
-                    known = " and ".join(map(repr, kinds))
-                    raise ValueError(f"{path} has format {header['format']!r}; this version reads {known}")
-                kind = kinds[header["format"]]
-                return kind._restore({name: file.get_tensor(name).to(device) for name in kind.stored}, header)
-        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+                kind = kinds.get(found := header["format"])
+                if kind:
+                    check_header(header)
+                    tensors = {name: file.get_tensor(name) for name in kind.stored}
+                    if not all(tensor.dtype == torch.float32 for tensor in tensors.values()):
+                        raise TypeError("its tensors are not float32")
+                    return kind._restore({name: tensor.to(device) for name, tensor in tensors.items()}, header)
+        except (SafetensorError, LookupError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path} is not a distilled set of david ({error}); write one with DistilledSet.save"
             ) from error
+        raise ValueError(f"{path} has format {found!r}; this version reads {' and '.join(map(repr, kinds))}")
 
     @classmethod
     def _restore(cls, tensors: dict[str, torch.Tensor], header: dict):

@@ -2,13 +2,15 @@
 
 import shutil
 import time
+from collections import Counter
 from functools import cached_property, partial
 from pathlib import Path
 
 import torch
 
 from david import sharding
-from david.clips import Clips, open_clips
+from david.cache import sampling_of
+from david.clips import Clips, fingerprint, open_clips
 from david.costs import free_bytes, peak_bytes, reset_peak, shared_seconds
 from david.datasets import base, check_name, load
 from david.distilled import RealSet, StoredSet
@@ -16,12 +18,14 @@ from david.evaluate import evaluate
 from david.files import read_json, write_json
 from david.methods import REAL
 from david.methods import method as find_method
+from david.methods.random import check_ipc
 from david.parallel import make_records
 from david.presets import Settings
 from david.progress import track
-from david.records import FORMAT, Store, made_on
+from david.records import FORMAT, Store, check_versions, made_on
 from david.seeds import derive
 from david.static_dynamic import load_set
+from david.temporal import given_policy
 
 
 class Experiment:
@@ -46,6 +50,8 @@ class Experiment:
         self.wanted = device
         self.at_hand = root is not None or base(dataset) == "motions"
         self.root, self.options = root, options or {}
+        if self.options and not self.at_hand:
+            raise ValueError(f"options of {dataset} need its videos: give root, or read records alone without them")
 
     def __reduce__(self):
         """What another process, in another folder or on another machine, makes the same experiment from."""
@@ -78,6 +84,23 @@ class Experiment:
     def test(self) -> Clips:
         return self._clips("test")
 
+    @cached_property
+    def data(self) -> dict:
+        """What a record says of its clips: a fingerprint of each split, and the videos that were left out of it."""
+        splits = {"train": self.train, "test": self.test}
+        names = {split: {video.name for video in getattr(self.dataset, split)} for split in splits}
+        left_out = {split: sorted(names[split] - set(clips.names.tolist())) for split, clips in splits.items()}
+        return {split: clips.fingerprint for split, clips in splits.items()} | {"left_out": left_out}
+
+    @cached_property
+    def undamaged(self) -> dict:
+        """``data`` if no video is left out: to know it takes no decoding."""
+        s, found = self.settings, {}
+        for split in ("train", "test"):
+            sampling = sampling_of(split, frames=s.frames, stride=s.stride, size=s.size, seed=0)
+            found[split] = fingerprint(self.dataset, split, sampling)
+        return found | {"left_out": {"train": [], "test": []}}
+
     def identity(self, method: str, *, ipc: int, seed: int) -> dict:
         """The fields of a record's key: what decides a result. Real data has no IPC and no distillation seed: 0."""
         found = find_method(method)
@@ -104,19 +127,24 @@ class Experiment:
         """
         if record := sharding.first(lambda: self._find(method, ipc=ipc, seed=seed)):
             return record
-        identity = self.identity(method, ipc=ipc, seed=seed)
         if not self.at_hand:
             raise ValueError(
                 f"no record of {method} at IPC {ipc}, seed {seed} on {self.name} with these settings; "
                 f"give the dataset's folder as root to make one"
             )
-        work = self.store.work(identity)
+        self.check(method, ipc=ipc)
+        identity = self.identity(method, ipc=ipc, seed=seed)
+        work = self.store.work({**identity, "data": self.data})
         reset_peak(self.device)
-        distilled, distilling = self._distill(identity, work)
-        repeats = self.settings.student_repeats
-        students = sharding.spread(repeats, lambda k: self._student(identity, distilled, k, work))
+        try:
+            distilled, distilling = self._distill(identity, work)
+            repeats = self.settings.student_repeats
+            students = sharding.spread(repeats, lambda k: self._student(identity, distilled, k, work))
+        finally:
+            peak = self._peak(work)
         record = {
             **identity,
+            "data": self.data,
             "students": [result for result, _ in students],
             "classes": distilled.classes,
             "frames_per_segment": distilled.policy.tolist(),
@@ -124,34 +152,70 @@ class Experiment:
             "stored_bytes": distilled.stored_bytes,
             "search": distilled.info.get("search"),
             "seconds": {"distill": distilling, "evaluate": sum(seconds for _, seconds in students)},
-            "peak_bytes": max(sharding.spread(sharding.size(), lambda _: peak_bytes(self.device))),
+            "peak_bytes": max(sharding.spread(sharding.size(), lambda _: peak)),
             "made": made_on(self.device),
         }
         return sharding.first(lambda: self._keep(record, work))
 
+    def check(self, method: str, *, ipc: int) -> None:
+        """ValueError for a method that cannot be run on the dataset, before hours are spent on others."""
+        found = find_method(method)
+        if ipc < 1:
+            raise ValueError(f"ipc={ipc}: a class stores at least 1 video")
+        classes, counts = self.dataset.classes, Counter(video.label for video in self.dataset.train)
+        given_policy(found.options.get("policy"), num_classes=len(classes), frames=self.settings.frames, seed=0)
+        if found.selects:
+            check_ipc([counts[label] for label in range(len(classes))], classes, ipc)
+
     def _find(self, method: str, *, ipc: int, seed: int) -> dict | None:
-        return self.store.find(**self.identity(method, ipc=ipc, seed=seed))
+        """The record, if it is of these videos."""
+        record = self.store.find(**self.identity(method, ipc=ipc, seed=seed))
+        if not (record and self.at_hand and "data" in record):  # older ones do not say which clips they are of
+            return record
+        known = self.data if any(record["data"]["left_out"].values()) else self.undamaged
+        if record["data"] == known:
+            return record
+        if record["published"]:
+            return None
+        raise ValueError(
+            f"{record['path']} is of other clips of the same names: its videos were other files, or others of them "
+            f"were left out as damaged; delete it, or give another folder of runs"
+        )
 
     def _keep(self, record: dict, work: Path) -> dict:
         path = self.store.add(record)
         shutil.rmtree(work, ignore_errors=True)
         return {**record, "path": path, "published": False}
 
+    def _peak(self, work: Path) -> int:
+        """Peak memory, in bytes, of this session of a run and of those before it; kept for the next."""
+        path = work / f"peak-{sharding.rank()}.json"
+        peak = max(peak_bytes(self.device), read_json(path) if path.exists() else 0)
+        write_json(path, peak)
+        return peak
+
     def _distill(self, identity: dict, work: Path) -> tuple[StoredSet | RealSet, float]:
         """The set of a run and the seconds it took, read back if an interrupted run had got that far.
 
-        Time spent on teachers, experts and whatever else other runs share does not count.
+        Time spent on teachers, experts and whatever else other runs share does not count. That of interrupted
+        sessions does, if they had the time to write it down: a process that is killed has not.
         """
-        path, timing = self.store.path(identity).with_suffix(".safetensors"), work / "distill.json"
+        path = self.store.path(identity).with_suffix(".safetensors")
+        timing, spent = work / "distill.json", work / "spent.json"
         if sharding.first(lambda: path.exists() and timing.exists()):
             return load_set(path, self.device), read_json(timing)
         found, distilled, seconds = find_method(identity["method"]), None, None
         if found.sharded or sharding.rank() == 0:
             train, before, started = self.train, shared_seconds(), time.perf_counter()
-            distilled = found.distill(
-                train, ipc=identity["ipc"], seed=identity["seed"], settings=self.settings, work=work
-            )
-            seconds = time.perf_counter() - started - (shared_seconds() - before)
+            earlier = read_json(spent) if spent.exists() else 0.0
+            try:
+                distilled = found.distill(
+                    train, ipc=identity["ipc"], seed=identity["seed"], settings=self.settings, work=work
+                )
+            finally:
+                seconds = earlier + time.perf_counter() - started - (shared_seconds() - before)
+                if sharding.rank() == 0:
+                    write_json(spent, seconds)
             if isinstance(distilled, StoredSet) and sharding.rank() == 0:
                 distilled.save(path)
                 write_json(timing, seconds)
@@ -205,12 +269,16 @@ class Experiment:
         for name in methods:
             find_method(name)
             for ipc in ipcs:
+                if self.at_hand and make:
+                    self.check(name, ipc=ipc)
                 for seed in seeds:
                     key = (name, 0, 0) if name in REAL else (name, ipc, seed)
                     todo.setdefault(key, (ipc, seed))
         if not make:
             found = [self._find(name, ipc=ipc, seed=seed) for (name, *_), (ipc, seed) in todo.items()]
-            return [record for record in found if record]
+            records = [record for record in found if record]
+            check_versions(records, self.name)
+            return records
         if (jobs or client) and self.at_hand:
             missing = [
                 (name, ipc, seed)
@@ -222,4 +290,5 @@ class Experiment:
         records = []
         for (name, *_), (ipc, seed) in track(todo.items(), desc="table", unit="record"):
             records.append(self.run(name, ipc=ipc, seed=seed))
+        check_versions(records, self.name)
         return records

@@ -67,8 +67,14 @@ def to_videos(data: StoredSet, folder: str | Path, rate: int = 8, crf: int = 23)
 
     Returns:
         the files, in the order of ``data.numbers()``.
+
+    Raises:
+        ValueError: a class whose name is no name of a folder, or two of one name.
     """
     paths = []
+    for name in data.classes:
+        if name in ("", ".", "..") or set(name) & {"/", "\\", "\0"} or data.classes.count(name) > 1:
+            raise ValueError(f"class {name!r} cannot be a folder of its own in {folder}; give data.classes other names")
     for labels, picks in zip(*(numbers.split(CHUNK) for numbers in data.numbers())):
         clips = denormalise(data.clips(labels, picks)).cpu().numpy()
         for label, pick, clip in zip(labels.tolist(), picks.tolist(), clips):

@@ -90,7 +90,9 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 def write_json(path: str | Path, content) -> None:
     """Write `content` as indented JSON to `path`, atomically; ValueError for NaN, which is not JSON."""
-    write_bytes(path, (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    # A file's name that is not UTF-8 stands in Python as what JSON writes as \udc80 to \udcff.
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def read_json(path: str | Path):

@@ -1,6 +1,7 @@
 """Every setting of an experiment in one dataclass, and the presets that the book uses."""
 
 import difflib
+import math
 from dataclasses import asdict, dataclass, fields, replace
 
 # How a policy is searched: the paper's rule, the one that our measurements favour, and the rivals of Table 3.
@@ -18,6 +19,22 @@ RULES = {
 }
 
 STAGES = ("distill_", "search_", "teacher_", "expert_", "mtt_", "vdsd_", "student_")
+
+# What a setting may be: one of some words; a whole number of at least 1, or of at least these; a number of at least 0,
+# some of them at most 1.
+_CHOICES = {
+    "distill_precision": ("bfloat16", "float32"),
+    "distill_start": ("noise", "real"),
+    "search_agent": ("q", "shared", "halving"),
+    "search_reward": ("paper", "relative", "gain"),
+    "search_readout": ("q", "mean"),
+} | {f"{stage}_optimizer": ("sgd", "adam") for stage in ("distill", "teacher", "mtt", "vdsd", "student")}
+_LEAST = {"frames": 8, "size": 48} | dict.fromkeys(
+    ("teacher_seed", "search_episodes", "search_warmup", "mtt_batch", "distill_iterations", "mtt_iterations",
+     "vdsd_static_iterations"), 0,
+)  # fmt: skip
+_SHARES = [f"search_{name}" for name in ("beta", "alpha", "gamma", "p")]
+_SHARES += [f"{stage}_momentum" for stage in ("distill", "mtt", "vdsd")]
 
 
 @dataclass(frozen=True)
@@ -89,11 +106,25 @@ class Settings:
     student_optimizer: str = "sgd"
     student_repeats: int = 5  # students trained on each distilled set
 
+    def __post_init__(self):
+        for name, value in asdict(self).items():
+            if name in _CHOICES:
+                right, range_ = value in _CHOICES[name], f"one of {', '.join(map(repr, _CHOICES[name]))}"
+            elif isinstance(value, int):
+                least = _LEAST.get(name, 1)
+                right, range_ = value >= least, f"a whole number of at least {least}"
+            else:
+                most = 1 if name in _SHARES else math.inf
+                right, range_ = 0 <= value <= most and value < math.inf, "a number of at least 0"
+                range_ += ", and of at most 1" if most == 1 else ""
+            if not right:
+                raise ValueError(f"setting {name} is {range_}, got {value!r}")
+
     def replace(self, **changes) -> "Settings":
         """A copy with some fields changed.
 
         Raises:
-            ValueError: an unknown field (the nearest known one is suggested), or a value of the wrong type.
+            ValueError: an unknown field (the nearest known one is suggested), or a value of the wrong type or range.
         """
         types = {field.name: field.type for field in fields(self)}
         for name, value in changes.items():

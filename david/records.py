@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from david import sharding
+from david.datasets import digest
 from david.fast_embed import compiling
 from david.files import read_json, write_json
 
@@ -54,25 +55,32 @@ class Store:
     """
 
     def __init__(self, folder: str | Path, published: str | Path | None = None):
-        self.folder = Path(folder)
-        self.published = None if published is None else Path(published)
+        self.folder = Path(folder).expanduser()
+        self.published = None if published is None else Path(published).expanduser()
 
     def find(self, **identity) -> dict | None:
         """The record with these IDENTITY fields, a reader's own before a published one, or None.
 
         A fingerprint of None means that the data is not at hand: a record of any data of that name will do.
+
+        Raises:
+            ValueError: there are records of more than one version of the data then.
         """
         wanted = {"format": FORMAT, **identity}
         if wanted["fingerprint"] is None:
             del wanted["fingerprint"]
-        stem = self._stem(identity)
+        stem, found = self._stem(identity), []
         for path in self._paths(f"{stem}-*.json"):
             record = read_json(path)
             if all(record.get(name) == value for name, value in wanted.items()):
-                published = path.parent == self.published
-                used.setdefault(path, "published" if published else "read")
-                return {**record, "path": path, "published": published}
-        return None
+                found.append({**record, "path": path, "published": path.parent == self.published})
+                if "fingerprint" in wanted:
+                    break
+        if not found:
+            return None
+        check_versions(found, identity["dataset"])
+        used.setdefault(found[0]["path"], "published" if found[0]["published"] else "read")
+        return found[0]
 
     def path(self, record: dict) -> Path:
         """Where the record is written; its distilled set lies beside it, with the suffix .safetensors."""
@@ -86,8 +94,9 @@ class Store:
         return path
 
     def work(self, record: dict) -> Path:
-        """The folder for intermediate results of the run that makes ``record``."""
-        return self.folder / "work" / self.path(record).stem
+        """The folder for intermediate results of the run that makes ``record``; another for each "data" that it has."""
+        data = [digest(record["data"])] if "data" in record else []
+        return self.folder / "work" / "-".join([self.path(record).stem, *data])
 
     def _paths(self, pattern: str) -> Iterable[Path]:
         for folder in (self.folder, self.published):
@@ -99,6 +108,15 @@ class Store:
     def _stem(identity: dict) -> str:
         method = re.sub(r"\W", "-", identity["method"])[:40]  # a policy of 400 classes would not fit a file name
         return f"{identity['dataset']}-{method}-ipc{identity['ipc']}-seed{identity['seed']}"
+
+
+def check_versions(records: list[dict], dataset: str) -> None:
+    """ValueError where the records are of more than one version of a dataset: of another split, say."""
+    versions = {record["fingerprint"]: record["path"] for record in records}
+    if len(versions) > 1:
+        one, other, *_ = versions.values()
+        what = f"{one} and {other} are of two versions of {dataset}, of different splits or files"
+        raise ValueError(f"{what}: give root, and with it the options that say which, or another folder of records")
 
 
 def summary(records: Iterable[dict], classes: Iterable[str] | None = None, metric: str = "top1") -> pd.DataFrame:

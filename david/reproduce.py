@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, effective_n_jobs
 
 from david.datasets import base
 from david.execution import machine, versions
@@ -124,9 +124,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dataset", help="only the records of this dataset")
     parser.add_argument("--only", default="*", help="compute only records whose names match, such as '*-dm-ipc1-*'")
     parser.add_argument("--videos", type=_folder, action="append", default=[], help="dataset=folder of its videos")
-    parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
+    parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each; -1: one a core")
     options = parser.parse_args(arguments)
-    root, videos = options.root.resolve(), dict(options.videos)
+    root, videos, jobs = options.root.resolve(), dict(options.videos), effective_n_jobs(options.jobs)  # -1: one a core
     folder = (options.into or root / "runs" / "reproduced").resolve()
     published = {path: read_json(path) for path in sorted((root / "book" / "records").glob("*.json"))}
     reader = {path: base(record["dataset"]) for path, record in published.items()}  # "motions" of "heldout-motions"
@@ -141,13 +141,13 @@ def main(arguments: list[str] | None = None) -> int:
     able = [path for path in chosen if reader[path] in ("motions", *videos)]
     todo = [path for path in able if not (folder / path.name).exists() and fnmatchcase(path.stem, options.only)]
     print(f"{len(able)} records to compare, {len(todo)} of them to compute, into {folder}")
-    failed = _compute(todo, folder, {path: videos.get(reader[path]) for path in todo}, options.jobs)
+    failed = _compute(todo, folder, {path: videos.get(reader[path]) for path in todo}, jobs)
     there = [path for path in able if (folder / path.name).exists()]
     if there:
         table = compare([chosen[path] for path in there], [read_json(folder / path.name) for path in there])
         print(table.to_string(index=False))
         sessions = [read_json(path) for path in sorted((folder / "sessions").glob("*.json"))]
-        jobs = max((session["jobs"] for session in sessions), default=options.jobs)
+        jobs = max((session["jobs"] for session in sessions), default=jobs)
         report = {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": machine(),

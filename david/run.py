@@ -33,15 +33,15 @@ def assignment(text: str) -> tuple[str, object]:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line; see ``--help``."""
     parser = argparse.ArgumentParser(prog="python -m david.run", description=__doc__)
-    add = parser.add_argument
+    add, many = parser.add_argument, {"nargs": "+", "action": "extend"}  # --seed 0 1 is --seed 0 --seed 1
     add("--dataset", default="motions", help="name of a reader (default: %(default)s)")
     add("--root", type=Path, help="the dataset's folder; motions needs none")
     add("--option", type=assignment, action="append", default=[], metavar="NAME=VALUE", help="of the reader: split=2")
-    add("--method", nargs="+", required=True, metavar="METHOD", help="rows of the table: random dm:4 david ...")
-    add("--ipc", nargs="+", type=int, default=[1], help="stored videos a class")
-    add("--seed", nargs="+", type=int, default=[0], help="of the distillation")
+    add("--method", **many, required=True, metavar="METHOD", help="rows of the table: random dm:4 david ...")
+    add("--ipc", **many, type=int, help="stored videos a class (default: 1)")
+    add("--seed", **many, type=int, help="of the distillation (default: 0)")
     add("--preset", choices=PRESETS, default="demo", help="settings to start from (default: %(default)s)")
-    add("--set", type=assignment, nargs="+", default=[], metavar="NAME=VALUE", help="changes to the preset: size=64")
+    add("--set", type=assignment, **many, default=[], metavar="NAME=VALUE", help="changes to the preset: size=64")
     add("--runs", type=Path, default=Path("runs"), help="folder of the records (default: %(default)s)")
     add("--published", type=Path, help="folder of records to read as well")
     add("--device", help="cpu or cuda (default: cuda if there is a GPU)")
@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
         if sharding.size() > 1 and sharding.rank() == 0 and alone:
             print(f"not sharded, so made by the first rank while the others wait: {', '.join(alone)}", flush=True)
         records = experiment.table(
-            options.method, ipcs=options.ipc, seeds=options.seed, jobs=options.jobs, client=client
+            options.method, ipcs=options.ipc or [1], seeds=options.seed or [0], jobs=options.jobs, client=client
         )
         if sharding.rank() == 0:
             for made in records:

@@ -46,7 +46,7 @@ def make_agent(num_classes: int, num_actions: int, *, seed: int, settings: Setti
     their rewards (common random numbers).
 
     Raises:
-        ValueError: unknown agent, no episode, or rewards of noise.
+        ValueError: no episode, or rewards of noise.
     """
     s = settings
     if s.search_beta == 0 and s.distill_start != "real":
@@ -58,10 +58,7 @@ def make_agent(num_classes: int, num_actions: int, *, seed: int, settings: Setti
     if s.search_agent == "halving":
         agent = SuccessiveHalving(num_classes, num_actions, budget=episodes * early)
         return agent, [(derive(seed, "round", k), iterations) for k, iterations in agent.schedule]
-    agents = {"q": QLearner, "shared": SharedQLearner}
-    if s.search_agent not in agents:
-        raise ValueError(f"unknown search_agent {s.search_agent!r}; choose one of halving, {', '.join(agents)}")
-    agent = agents[s.search_agent](
+    agent = {"q": QLearner, "shared": SharedQLearner}[s.search_agent](
         num_classes, num_actions, alpha=s.search_alpha, gamma=s.search_gamma, p=s.search_p, warmup=s.search_warmup,
         readout=s.search_readout, generator=generator(seed, "q-learning"),
     )  # fmt: skip

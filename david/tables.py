@@ -127,6 +127,8 @@ def side_by_side(records: Iterable[dict], setting: str, values: tuple) -> pd.Dat
 def verdict(table: pd.DataFrame) -> str:
     """A ``summary`` of one IPC in words: who leads, who is as good, and who is not above Random in the mean."""
     lead, *rest = table.sort_values("mean", ascending=False).itertuples()
+    if not rest:
+        return f"{method(lead.method).title} has {percent(lead.mean, lead.std)} %"
     near = [method(row.method).title for row in rest if not row.mean + row.std < lead.mean - lead.std]
     said = f"{method(lead.method).title} leads with {percent(lead.mean, lead.std)} %"
     said += (

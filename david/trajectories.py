@@ -95,7 +95,7 @@ def load_experts(train: Clips, *, settings: Settings, folder: Path | None = None
     """
     if folder is None:
         return Experts([train_expert(train, k, settings=settings) for k in range(settings.expert_count)])
-    recipe = settings.replace(expert_count=0).subset("expert")  # more of them leave the first as they are
+    recipe = settings.subset("expert") | {"expert_count": 0}  # more of them leave the first as they are
     key = derive(0, train.fingerprint, str(recipe))
     paths = [folder / f"expert-{key:016x}-{k:03d}.safetensors" for k in range(settings.expert_count)]
     shape = (settings.expert_epochs + 1, flatten(student_net(train, settings)).numel())

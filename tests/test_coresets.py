@@ -258,6 +258,20 @@ def test_keyframe_sees_what_a_window_does_not(files):
     assert scenes(random.distill(files, ipc=1, seed=0, settings=TINY).videos[0, 0]) < 4
 
 
+def test_keyframe_takes_the_clip_of_a_video_that_is_damaged_elsewhere(files, monkeypatch):
+    def damaged(path, size):
+        if path == files.paths[bad]:
+            raise DecodeError(path, "damaged: frame 79 cannot be decoded")
+        return decode_frames(path, size)
+
+    bad = int(random_clips(files.by_class()[0], 1, seed=0, label=0))
+    whole = keyframe.distill(files, ipc=1, seed=0, settings=TINY).videos
+    monkeypatch.setattr("david.methods.keyframe.decode_frames", damaged)
+    with pytest.warns(UserWarning, match=r"\.avi: damaged: frame 79 .*: KeyFrame takes the clip"):
+        videos = keyframe.distill(files, ipc=1, seed=0, settings=TINY).videos
+    assert torch.equal(videos[0, 0], files.batch([bad])[0]) and torch.equal(videos[1], whole[1])
+
+
 def test_keyframe_needs_files(train):
     with pytest.raises(ValueError, match=r"these clips have no paths: take them from clips\.open_clips"):
         keyframe.distill(train, ipc=1, seed=0, settings=TINY)

@@ -1,6 +1,7 @@
 """Datasets made of others: the classes kept, the groups held out."""
 
 import pytest
+from conftest import write_dataset
 
 from david.datasets import base, check_name, load
 from david.datasets.derived import heldout
@@ -50,6 +51,12 @@ def test_held_out_groups_are_training_groups():
     assert len({held.fingerprint, heldout("motions", held_seed=1).fingerprint, whole.fingerprint}) == 3
     with pytest.raises(ValueError, match="held_share=1: choose a share between 0 and 1"):
         heldout("motions", held_share=1)
+
+
+def test_a_class_of_one_group_has_none_to_hold_out(tmp_path):
+    write_dataset(tmp_path / "ucf")  # its training videos are all of g02
+    with pytest.raises(ValueError, match=r"class A of ucf101 has one group .* needs two groups in every class"):
+        load("heldout-ucf101", tmp_path / "ucf")
 
 
 def test_names(classes):

@@ -111,8 +111,16 @@ def test_the_file_is_json_and_raw_floats_no_pickle(distilled, tmp_path):
 
 def broken_files(path, whole):
     """Name and a function that puts a wrong file at `path`; `whole` is the content of a right one."""
-    david = {"format": DistilledSet.format, "classes": ["a"], "frames_per_segment": [8], "info": {}}
+    right = {"format": DistilledSet.format, "classes": ["a"], "frames_per_segment": [8], "info": {}}
     videos = torch.zeros(1, 1, 8, 3, 2, 2)
+
+    def ours(header, **tensors):
+        return lambda: save_file(tensors or {"videos": videos}, path, metadata={"david": json.dumps(header)})
+
+    wrong = {
+        "format": [[]], "frames_per_segment": [8, [0], ["8"], [3], [8, 8]], "classes": [{"a": 1}, [1]],
+        "info": [None],
+    }  # fmt: skip
     return {
         "empty": lambda: path.write_bytes(b""),
         "text": lambda: path.write_text("this is no set\n" * 9),
@@ -121,10 +129,13 @@ def broken_files(path, whole):
         "foreign": lambda: save_file({"videos": videos}, path),
         "foreign metadata": lambda: save_file({"videos": videos}, path, metadata={"format": "pt"}),
         "no JSON": lambda: save_file({"videos": videos}, path, metadata={"david": "{"}),
-        "no policy": lambda: save_file(
-            {"videos": videos}, path, metadata={"david": json.dumps({"format": david["format"]})}
-        ),
-        "no videos": lambda: save_file({"images": videos}, path, metadata={"david": json.dumps(david)}),
+        "a list": ours([]),
+        "null": ours(None),
+        "no policy": ours({"format": right["format"]}),
+        "no videos": ours(right, images=videos),
+        "flat videos": ours(right, videos=torch.zeros(1, 8)),
+        "whole numbers": ours(right, videos=videos.long()),
+        **{f"{name} {value}": ours(right | {name: value}) for name, values in wrong.items() for value in values},
     }
 
 

@@ -7,9 +7,12 @@ import sys
 
 import pytest
 import torch
+from conftest import write_dataset
 
 from david import Experiment, Store, preset
+from david.evaluate import evaluate
 from david.files import read_json
+from david.matching import Distiller
 from david.static_dynamic import load_set
 
 CHANGES = {"width": 0.125, "distill_iterations": 1, "teacher_steps": 1, "student_steps": 1, "student_batch": 4}
@@ -117,6 +120,131 @@ def test_a_record_is_read_back(experiment, monkeypatch):
     assert {p: p.stat().st_mtime_ns for p in experiment.store.folder.rglob("*") if p.is_file()} == written
 
 
+@pytest.fixture
+def damaged(tmp_path):
+    """A dataset, one of whose training videos is damaged; its records; and a function that mends the video."""
+    root = write_dataset(tmp_path / "ucf")
+    path = root / "A" / "v_A_g02_c01.avi"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+
+    def experiment():
+        return Experiment("ucf101", SETTINGS, Store(tmp_path / "runs"), root=root, device="cpu")
+
+    with pytest.warns(UserWarning, match="1 of 4 videos of ucf101 train left out"):
+        record = experiment().run("random")
+    assert record["data"]["left_out"] == {"train": ["v_A_g02_c01"], "test": []} and record["clips_per_class"] == [1, 1]
+    return experiment, record, lambda: path.write_bytes(whole)
+
+
+def test_a_record_of_damaged_videos_is_not_that_of_whole_ones(damaged):
+    experiment, record, mend = damaged
+    with pytest.warns(UserWarning, match="left out"):
+        assert experiment().run("random")["made"] == record["made"]  # nothing has changed
+    mend()
+    with pytest.raises(ValueError, match=rf"{record['path'].name} is of other clips .*; delete it, or give another"):
+        experiment().run("random")
+    with pytest.raises(ValueError, match="is of other clips"):
+        experiment().table(["random"], make=False)
+    assert read_json(record["path"])["made"] == record["made"]
+    published = experiment()
+    published.store = Store(published.store.folder / "own", published.store.folder)
+    fresh = published.run("random")  # of others it is none of ours
+    assert not fresh["published"] and fresh["data"]["left_out"] == {"train": [], "test": []}
+
+
+def test_other_videos_of_the_same_names(experiment, root, tmp_path):
+    other = write_dataset(tmp_path / "ucf", width=80)
+    reader = Experiment("ucf101", SETTINGS, experiment.store, root=other, device="cpu")
+    assert reader.dataset.fingerprint == experiment.dataset.fingerprint
+    with pytest.raises(ValueError, match="is of other clips of the same names: its videos were other files"):
+        reader.run("random")
+    clean = Experiment("ucf101", SETTINGS, Store(tmp_path / "runs"), root=other, device="cpu")
+    assert clean.train.fingerprint != experiment.train.fingerprint  # nor are teachers and checkpoints shared
+    work = [e.store.work({**e.identity("dm", ipc=1, seed=0), "data": e.data}).name for e in (clean, experiment)]
+    assert work[0] != work[1]
+
+
+def test_records_alone_must_be_of_one_version(root, tmp_path):
+    store = Store(tmp_path)
+    for flip, seeds in ((True, (0, 1)), (False, (1,))):
+        Experiment("ucf101", SETTINGS, store, root=root, options={"flip": flip}, device="cpu").table(
+            ["random"], seeds=seeds
+        )
+    alone = Experiment("ucf101", SETTINGS, store)
+    assert alone.run("random", seed=0)["seed"] == 0
+    with pytest.raises(ValueError, match=r"random.* and .*random.* are of two versions of ucf101, .*: give root"):
+        alone.run("random", seed=1)
+    with pytest.raises(ValueError, match="options of ucf101 need its videos: give root"):
+        Experiment("ucf101", SETTINGS, store, options={"flip": False})
+    (tmp_path / "a").mkdir()
+    for seed, flip in ((0, True), (1, False)):  # one version a seed: found each, but no table
+        made = Experiment("ucf101", SETTINGS, store, root=root, options={"flip": flip}, device="cpu")
+        path = made.run("random", seed=seed)["path"]
+        (tmp_path / "a" / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(ValueError, match="are of two versions of ucf101"):
+        Experiment("ucf101", SETTINGS, Store(tmp_path / "a")).table(["random"], seeds=[0, 1])
+
+
+@pytest.mark.parametrize(
+    ("methods", "ipc", "message"),
+    [
+        (["random", "dm:3"], 1, "frames_per_segment=3 does not divide the 8 frames"),
+        (["dm", "dm:1,2,4"], 1, "a policy of 3 lengths does not fit 2 classes"),
+        (["dm", "random"], 5, "ipc=5 asks for more stored videos than class A has training clips \\(2\\)"),
+        (["dm"], 0, "ipc=0: a class stores at least 1 video"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_any_work(root, tmp_path, monkeypatch, methods, ipc, message):
+    poison(monkeypatch, "david.experiment.open_clips", "david.methods.random.distill", "david.methods.dm.distill")
+    experiment = Experiment("ucf101", SETTINGS, Store(tmp_path / "records"), root=root)
+    with pytest.raises(ValueError, match=message):
+        experiment.table(methods, ipcs=[1, ipc])
+    with pytest.raises(ValueError, match=message):
+        experiment.run(methods[-1], ipc=ipc)
+    assert not (tmp_path / "records").exists()
+
+
+def test_a_folder_of_the_user(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    store = Store("~/runs", "~/published")
+    assert (store.folder, store.published) == (tmp_path / "runs", tmp_path / "published")
+
+
+@pytest.mark.parametrize("where", ["distillation", "student"])
+def test_the_cost_of_a_run_is_that_of_all_its_sessions(root, tmp_path, monkeypatch, where):
+    """The first session distils for 3 seconds by the clock, or 6, holds 10 GB, and is interrupted."""
+    clock, peak = [0.0], [10**10]
+    monkeypatch.setattr("david.experiment.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("david.experiment.peak_bytes", lambda device: peak[0])
+    step, broken = Distiller.step, []
+
+    def slow(self):
+        if where == "distillation" and self.iteration == 1 and not broken:
+            broken.append(1)
+            raise KeyboardInterrupt
+        clock[0] += 3
+        step(self)
+
+    def student(*args, **kwargs):
+        if where == "student" and not broken:
+            broken.append(1)
+            raise KeyboardInterrupt
+        return evaluate(*args, **kwargs)
+
+    monkeypatch.setattr(Distiller, "step", slow)
+    monkeypatch.setattr("david.experiment.evaluate", student)
+    settings = SETTINGS.replace(distill_iterations=2)
+    with pytest.raises(KeyboardInterrupt):
+        Experiment("ucf101", settings, Store(tmp_path), root=root, device="cpu").run("dm")
+    peak[0] = 10**6
+    record = Experiment("ucf101", settings, Store(tmp_path), root=root, device="cpu").run("dm")
+    assert (
+        record["seconds"]["distill"] == {"distillation": 9, "student": 6}[where]
+    )  # without a checkpoint it starts over
+    assert record["peak_bytes"] == 10**10
+
+
 def test_the_distilled_set_of_a_record(experiment):
     record = experiment.run("david")
     distilled = experiment.distilled(record)
@@ -172,8 +300,11 @@ def test_full_data_has_one_record_whatever_ipc_and_seed_are_asked_for(root, tmp_
 
 
 def test_a_table_is_every_method_ipc_and_seed(experiment, monkeypatch):
-    monkeypatch.setattr(experiment, "run", lambda method, *, ipc, seed: (method, ipc, seed))
-    table = experiment.table(["full", "dm"], ipcs=[1, 5], seeds=[2, 3])
+    def run(method, *, ipc, seed):
+        return {"fingerprint": "", "path": None, "run": (method, ipc, seed)}
+
+    monkeypatch.setattr(experiment, "run", run)
+    table = [record["run"] for record in experiment.table(["full", "dm"], ipcs=[1, 5], seeds=[2, 3])]
     assert table == [("full", 1, 2), ("dm", 1, 2), ("dm", 1, 3), ("dm", 5, 2), ("dm", 5, 3)]
 
 
@@ -254,8 +385,9 @@ def test_an_interrupted_table_goes_on_where_it_was(experiment, root, tmp_path, m
     (done,) = tmp_path.glob("*.json")
     (work,) = (path for path in (tmp_path / "work").iterdir() if path.is_dir())
     assert done.name.startswith("ucf101-random-") and work.name.startswith("ucf101-david-")
-    kept = {"student": ["distill.json", "search.json", "student-0.json"], "episode": ["search.json"]}[where]
-    assert sorted(path.name for path in work.iterdir()) == kept
+    kept = {"student": ["distill.json", "search.json", "spent.json", "student-0.json"], "episode": ["search.json"]}
+    peak = ["peak-0.json"] if how == signal.SIGINT else []
+    assert sorted(path.name for path in work.iterdir()) == sorted(kept[where] + peak)
     assert len(list(tmp_path.glob("*.safetensors"))) == {"student": 2, "episode": 1}[where]  # Random's, DAViD's
     assert len(read_json(work / "search.json")["episodes"]) == (2 if where == "episode" else 4)
 

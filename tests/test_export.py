@@ -72,6 +72,16 @@ def test_videos_are_the_training_clips_in_order(tmp_path, data):
         assert np.array_equal(export.read_video(path), clip)
 
 
+@pytest.mark.parametrize("name", ["../../escaped", "/tmp/escaped", "a/b", "..", "", "b c"])
+def test_a_class_cannot_leave_the_folder_or_share_one(tmp_path, data, name):
+    data.classes[0] = name
+    with pytest.raises(
+        ValueError, match=f"class {name!r} cannot be a folder of its own in .*out; give data.classes other"
+    ):
+        export.to_videos(data, tmp_path / "in" / "out")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_set_without_videos_has_clips_but_no_archive(tmp_path):
     random = torch.Generator().manual_seed(0)
     static, dynamic = torch.rand(1, 2, 3, 16, 16, generator=random), torch.rand(1, 2, 4, 1, 16, 16, generator=random)

@@ -84,7 +84,7 @@ def test_float32_is_the_network_itself():
 
 def test_unknown_precision():
     with pytest.raises(ValueError, match="unknown precision 'half' of distillation; choose 'float32' or 'bfloat16'"):
-        RandomFeatures(noise_clips(), seed=0, settings=TINY.replace(distill_precision="half"))
+        frozen_embed(C3D(1, 8, 48, 0.125), "half")
 
 
 def gradient(train, settings):

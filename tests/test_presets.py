@@ -63,6 +63,16 @@ def test_replace_copies():
         ({"frames": True}, "setting frames takes int, got True"),
         ({"width": None}, "setting width takes float, got None"),
         ({"distill_start": 0}, "setting distill_start takes str, got 0"),
+        ({"student_optimizer": "Adam"}, "setting student_optimizer is one of 'sgd', 'adam', got 'Adam'"),
+        ({"search_reward": "x"}, "setting search_reward is one of 'paper', 'relative', 'gain', got 'x'"),
+        ({"size": 40}, "setting size is a whole number of at least 48, got 40"),
+        ({"frames": 4}, "setting frames is a whole number of at least 8, got 4"),
+        ({"stride": 0}, "setting stride is a whole number of at least 1, got 0"),
+        ({"student_repeats": 0}, "setting student_repeats is a whole number of at least 1, got 0"),
+        ({"distill_iterations": -1}, "setting distill_iterations is a whole number of at least 0, got -1"),
+        ({"distill_lr": float("nan")}, "setting distill_lr is a number of at least 0, got nan"),
+        ({"distill_lr": float("inf")}, "setting distill_lr is a number of at least 0, got inf"),
+        ({"search_p": 1.5}, "setting search_p is a number of at least 0, and of at most 1, got 1.5"),
     ],
 )
 def test_wrong_settings(change, message):

@@ -261,6 +261,32 @@ def test_folder(tmp_path):
         load("folder", tmp_path / "own" / "run")
 
 
+def test_what_a_folder_holds_beside_videos(tmp_path):
+    """macOS's companions and hidden folders are nothing; a class whose videos are not read is named."""
+    for title in ("run", "walk"):
+        for i in range(4):
+            video(tmp_path / title / f"{i}.avi", 10)
+    plain = load("folder", tmp_path)
+    (tmp_path / "run" / "._0.avi").write_bytes(b"companion")
+    video(tmp_path / ".Trash" / "0.avi", 10)
+    (tmp_path / "run" / "gone.avi").symlink_to(tmp_path / "nowhere.avi")
+    assert load("folder", tmp_path).fingerprint == plain.fingerprint
+    video(tmp_path / "jump" / "0.avi", 10).rename(tmp_path / "jump" / "0.m4v")
+    with pytest.warns(UserWarning, match=r"no class: jump in .* with no video \(.*\.avi.*\) directly in it"):
+        assert load("folder", tmp_path).classes == ("run", "walk")
+
+
+def test_a_link_to_nothing_is_a_missing_video(tmp_path):
+    root = write_dataset(tmp_path / "ucf", clips=2)
+    path = root / "A" / "v_A_g02_c01.avi"
+    path.unlink()
+    path.symlink_to(tmp_path / "nowhere.avi")
+    with pytest.raises(FileNotFoundError, match=r"1 of 6 videos .* \(A/v_A_g02_c01.avi\): complete"):
+        load("ucf101", root)
+    with pytest.warns(UserWarning, match="1 of 6 videos"):
+        assert len(load("ucf101", root, missing="skip").train) == 3
+
+
 # ---------------------------------------------------------------------------------------------- duplicates
 def test_duplicates_are_found_by_content(tmp_path):
     root = write_dataset(tmp_path / "data")

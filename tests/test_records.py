@@ -120,6 +120,8 @@ def test_work_folder_is_that_of_the_record(tmp_path):
     store = Store(tmp_path)
     identity = {"format": FORMAT, **IDENTITY_OF}
     assert store.work(identity) == tmp_path / "work" / store.add(a_record()).stem
+    works = [store.work({**identity, "data": {"train": name}}).name for name in "ab"]
+    assert works[0] != works[1] and all(name.startswith(f"{store.work(identity).name}-") for name in works)
     assert store.work({**identity, "seed": 1}) != store.work(identity)
 
 

@@ -58,16 +58,16 @@ def test_some_now_and_the_others_later(published, tmp_path, capsys):
 def test_what_derives_from_a_dataset_belongs_to_it(published, tmp_path, capsys):
     root, videos = tmp_path / "repository", published[1]
     store = Store(root / "book" / "records")
-    derived = Experiment("heldout-ucf101", preset("smoke", **CHANGES), store, root=videos, device="cpu")
-    made = {"made": {"device": "CPU, 1 threads"}}
-    write_json(store.folder / "one.json", derived.identity("full", ipc=1, seed=0) | made)
+    plain = Experiment("ucf101", preset("smoke", **CHANGES), store, root=videos, device="cpu")
+    made = {"dataset": "heldout-ucf101", "made": {"device": "CPU, 1 threads"}}
+    write_json(store.folder / "one.json", plain.identity("full", ipc=1, seed=0) | made)
     for named in (["--dataset", "ucf101"], ["--dataset", "heldout-ucf101"], []):
         assert run(root, tmp_path / "into", *named) == 0
         assert "1 records of ucf101 need its videos: --videos ucf101=FOLDER" in capsys.readouterr().out
     assert run(root, tmp_path / "into", "--videos", f"ucf101={videos}") == 1
     out, err = capsys.readouterr()
     assert "1 records to compare, 1 of them to compute" in out
-    assert "no test clip of class A, B of heldout-ucf101" in err  # as all their videos are of one group
+    assert "class A of ucf101 has one group of training videos" in err
 
 
 def test_two_processes(published, tmp_path):

@@ -41,7 +41,19 @@ def test_a_value_is_a_literal_or_a_string():
 
 
 def test_the_table_of_a_command(root, tmp_path, capsys):
-    arguments = command(root, tmp_path, "--option", "flip=False", "--seed", "0", "2", methods=["random:1", "dm"])
+    more = [
+        "--option",
+        "flip=False",
+        "--seed",
+        "0",
+        "--seed",
+        "2",
+        "--set",
+        "student_lr=0.5",
+        "--set",
+        "student_lr=0.004",
+    ]
+    arguments = command(root, tmp_path, *more, methods=["random:1", "dm"])
     assert run.main(arguments) == 0
     experiment = Experiment("ucf101", SETTINGS, Store(tmp_path), root=root, options={"flip": False}, device="cpu")
     records = experiment.table(["random:1", "dm"], seeds=[0, 2], make=False)

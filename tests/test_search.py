@@ -197,7 +197,5 @@ def test_a_shared_agent_takes_the_action_of_largest_mean_reward(train, made):
 
 
 def test_agents_that_cannot_be(train):
-    with pytest.raises(ValueError, match="unknown search_agent 'sarsa'; choose one of halving, q, shared"):
-        search(train, KnownReward(), search_agent="sarsa")
     with pytest.raises(ValueError, match="search_episodes=0 stands for the warm-up alone"):
         search(train, KnownReward(), search_episodes=0, search_warmup=0)

@@ -126,12 +126,18 @@ def leaking(listed: Iterable) -> int:
     return sum((item.title, item.group) in train for item in listed if item.split == "test")
 
 
+def file_names(folder: Path) -> list[str]:
+    """The names of the files in `folder`, sorted, without links to nothing and names with a dot first (macOS: ._)."""
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
+
+
 def video_files(folder: Path) -> dict[str, str]:
     """The videos in `folder` by name, by stem, and by stem in small letters: one listing, not a question a video.
 
     (The earlier papers' lists write v_HandstandPushups where UCF101's files are v_HandStandPushups.)
     """
-    names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    names = file_names(folder) if folder.is_dir() else []
     videos = [name for name in names if Path(name).suffix.lower() in SUFFIXES]
     small = {Path(name).stem.casefold(): name for name in videos}
     return small | {Path(name).stem: name for name in videos} | {name: name for name in videos}
@@ -162,7 +168,8 @@ def assemble(
     found: dict[str, list[Video]] = {"train": [], "test": []}
     for item in listed:
         if item.name in seen:
-            raise ValueError(f"{item.where}: {item.name} is already listed at {seen[item.name]}: remove one of the two")
+            what = f"{item.where}: {item.name} is already listed at {seen[item.name]}"
+            raise ValueError(f"{what}: remove one of the two, or rename it if they are different videos")
         seen[item.name] = item.where
         for place in places(item):
             there = look(place)

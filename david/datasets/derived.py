@@ -54,6 +54,9 @@ def heldout(name: str, *, held_share: float = 0.3, held_seed: int = 0, **options
     parts = {side: [] for side in (False, True)}
     for video, group in zip(dataset.train, source):
         parts[group in chosen].append(video)
+    if whole := set(titles) - {dataset.classes[video.label] for video in parts[True]}:
+        what = f"class {min(whole)} of {name} has one group of training videos, so none can be held out"
+        raise ValueError(f"{what}: heldout-{name} needs two groups in every class")
     settings = digest(dataset.settings, "heldout", held_share, held_seed)
     return replace(
         dataset, name=f"heldout-{name}", train=tuple(parts[False]), test=tuple(parts[True]), settings=settings

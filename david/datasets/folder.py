@@ -5,14 +5,14 @@ source goes to one side. A file whose name says nothing is a group of its own: n
 where several show the same place or people, or their test accuracy will be too high.
 """
 
-import os
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from david.datasets import Dataset, digest
-from david.datasets.core import SUFFIXES, Listed, assemble, find_root
+from david.datasets.core import SUFFIXES, Listed, assemble, file_names, find_root
 
 
 def folder(
@@ -38,15 +38,23 @@ def folder(
     classes = sorted({item.title for item in listed})
     if not classes:
         raise FileNotFoundError(f"no videos ({', '.join(SUFFIXES)}) in the folders in {root}: make one a class")
+    if empty := sorted(set(folders(root)) - set(classes)):
+        what = f"no class: {', '.join(empty[:5])}{', ...' if len(empty) > 5 else ''} in {root}"
+        warnings.warn(f"{what}, with no video ({', '.join(SUFFIXES)}) directly in it", stacklevel=3)
     return assemble(name, classes, listed, root=root, lists=root, flip=flip)
+
+
+def folders(root: Path) -> list[str]:
+    """The folders in `root` that may be classes, sorted; those whose names begin with a dot are not."""
+    return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def find_videos(root: Path) -> list[Listed]:
     """Every video in a folder in `root`, sorted; as yet all in the training split."""
     return [
         Listed(title, f"{title}/{Path(file).stem}", "train", f"{root / title / file}", file)
-        for title in sorted(path.name for path in root.iterdir() if path.is_dir())
-        for file in sorted(os.listdir(root / title))
+        for title in folders(root)
+        for file in file_names(root / title)
         if Path(file).suffix.lower() in SUFFIXES
     ]
 

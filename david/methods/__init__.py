@@ -35,6 +35,11 @@ class Method:
         """Whether several ranks (``david.sharding``) share its classes out; else the first makes the set alone."""
         return self.name.partition(":")[0] in (*REAL, "dm", "david")
 
+    @property
+    def selects(self) -> bool:
+        """Whether it stores real clips, so that no class can have fewer of them than IPC."""
+        return self.name.partition(":")[0] in ("random", "keyframe", "herding", "kcenter")
+
     def settings(self, settings: Settings) -> Settings:
         """The settings under which the method runs."""
         return settings.replace(**self.changes)

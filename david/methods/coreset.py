@@ -29,7 +29,7 @@ def select(train, choose: Callable, *, name: str, ipc, seed, settings, work: Pat
     Raises:
         ValueError: a class has fewer than ``ipc`` clips.
     """
-    check_ipc(train, ipc)
+    check_ipc([len(own) for own in train.by_class()], train.classes, ipc)
     settings = settings.replace(teacher_seed=settings.teacher_seed + seed)
     teacher = load_teacher(train, settings=settings, folder=None if work is None else work.parent)
     # float64 and one device for the choice: on it, equal distances are always decided in the same way.

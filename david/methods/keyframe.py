@@ -3,6 +3,7 @@
 The paper names the method and gives no definition; this one is protocol 7's.
 """
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,13 @@ from david.distilled import DistilledSet
 from david.methods.random import check_ipc
 from david.progress import track
 from david.start import random_clips
+from david.video import DecodeError
 
 
 def distill(train, *, ipc, seed, settings, work: Path | None = None) -> DistilledSet:
     """The F key frames, in order, of the videos whose clips ``random.distill`` stores for the same seed.
+
+    Of a video that is damaged outside its clip, with a warning, those of the clip.
 
     Args:
         train: real clips that know their files.
@@ -28,17 +32,21 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None) -> Distille
 
     Raises:
         ValueError: a class has fewer than ``ipc`` clips, or the clips were made in memory.
-        DecodeError: a video that cannot be decoded to its end.
     """
-    check_ipc(train, ipc)
+    check_ipc([len(own) for own in train.by_class()], train.classes, ipc)
     if train.paths is None:
         raise ValueError("KeyFrame reads whole videos, and these clips have no paths: take them from clips.open_clips")
     _, frames, height, width, _ = train.videos.shape
     videos = torch.empty((len(train.classes), ipc, frames, 3, height, width), device=train.device)
     picks = [random_clips(own, ipc, seed=seed, label=c).numpy() for c, own in enumerate(train.by_class())]
-    paths = train.paths[np.concatenate(picks)]
-    for place, path in zip(videos.flatten(0, 1), track(paths, desc="key frames", unit="video"), strict=True):
-        whole = decode_frames(path, train.size)
+    chosen = track(np.concatenate(picks), desc="key frames", unit="video")
+    for place, pick in zip(videos.flatten(0, 1), chosen, strict=True):
+        try:
+            whole = decode_frames(train.paths[pick], train.size)
+        except DecodeError as error:
+            warnings.warn(f"{error}: KeyFrame takes the clip that the other methods see", stacklevel=2)
+            place.copy_(train.batch([pick])[0])
+            continue
         place.copy_(normalise(torch.from_numpy(whole[key_frames(whole, frames)]).to(train.device)))
     policy = torch.full((len(videos),), frames)
     return DistilledSet(videos, policy, list(train.classes), {"method": "keyframe", "seed": seed})

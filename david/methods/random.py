@@ -1,5 +1,7 @@
 """Random: stored videos are random real clips, or, partitioned, collages of frames of real clips."""
 
+from collections.abc import Sequence
+
 from david.distilled import DistilledSet
 from david.start import start_videos
 from david.temporal import given_policy
@@ -20,18 +22,17 @@ def distill(train, *, ipc, seed, settings, work=None, policy: tuple[int, ...] | 
     Raises:
         ValueError: a class has fewer than ``ipc`` clips, or L does not divide F.
     """
-    check_ipc(train, ipc)
+    check_ipc([len(positions) for positions in train.by_class()], train.classes, ipc)
     lengths = given_policy(policy, num_classes=len(train.classes), frames=settings.frames, seed=seed)
     videos = start_videos(train, lengths, ipc=ipc, seed=seed, kind="real")
     return DistilledSet(videos, lengths, list(train.classes), {"method": "random", "seed": seed})
 
 
-def check_ipc(train, ipc: int) -> None:
-    """ValueError where the smallest class of ``train`` has fewer than ``ipc`` clips to store."""
-    counts = [len(positions) for positions in train.by_class()]
+def check_ipc(counts: list[int], classes: Sequence[str], ipc: int) -> None:
+    """ValueError where the smallest class, of ``counts`` training clips each, has fewer than ``ipc`` to store."""
     available = min(counts)
     if ipc > available:
         raise ValueError(
-            f"ipc={ipc} asks for more stored videos than class {train.classes[counts.index(available)]} has training "
+            f"ipc={ipc} asks for more stored videos than class {classes[counts.index(available)]} has training "
             f"clips ({available}); use at most ipc={available}"
         )
