@@ -76,8 +76,6 @@ def opened(path: str | Path, failing: str) -> Iterator[tuple]:
             yield container, stream
     except DecodeError:
         raise
-    except UnicodeEncodeError as error:
-        raise DecodeError(path, "its name is not UTF-8: rename the file") from error
     except Exception as error:  # there is no end to what a damaged file can lead to
         raise DecodeError(path, f"{failing} ({getattr(error, 'strerror', None) or type(error).__name__})") from error
 

@@ -185,6 +185,23 @@ def test_bad_videos_are_named_once_and_left_out(tmp_path):
     assert [entry["frames"] for entry in found[4:]] == [25, 26, 21, 22, 23, 24, 25, 26]
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names of files are Unicode there")
+def test_names_that_are_not_utf8(tmp_path):
+    folder = tmp_path / "own" / "talk"
+    folder.mkdir(parents=True)
+    for name in (b"0", b"1", b"caf\xe9", b"th\xe9"):
+        write_video(tmp_path / "video.avi", 20, width=64, height=48).rename(folder / os.fsdecode(name + b".avi"))
+    (folder / os.fsdecode(b"th\xe9.avi")).write_bytes(b"")
+    dataset = load("folder", tmp_path / "own")
+    whole = replace(dataset, test=dataset.train + dataset.test)
+    with pytest.warns(UserWarning, match=r"1 of 4 videos .*talk/th.*: empty file"):
+        clips = open_clips(whole, "test", **SHAPE, cache=tmp_path)
+    assert set(clips.names) == {"talk/0", "talk/1", os.fsdecode(b"talk/caf\xe9")}
+    (report,) = tmp_path.glob("clips/*/report.txt")
+    assert "talk/th\\udce9.avi: empty file" in report.read_text()
+    assert json.loads(report.with_suffix(".json").read_text())[0]["name"] == os.fsdecode(b"talk/th\xe9")
+
+
 def test_a_class_left_empty_is_an_error(tmp_path):
     root = write_dataset(tmp_path / "data")
     (root / "B" / "v_B_g01_c01.avi").write_bytes(b"")
