@@ -49,7 +49,7 @@ class Experiment:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.wanted = device
         self.at_hand = root is not None or base(dataset) == "motions"
-        self.root, self.options = root, options or {}
+        self.root, self.options, self._opened = root, options or {}, {}
         if self.options and not self.at_hand:
             raise ValueError(f"options of {dataset} need its videos: give root, or read records alone without them")
 
@@ -65,32 +65,37 @@ class Experiment:
         """The dataset's listing: classes, train and test videos."""
         return load(self.name, self.root, **self.options)
 
-    def _clips(self, split: str) -> Clips:
+    def _open(self, split: str) -> Clips:
+        """The clips of a split, in the cache's file, once it is sure that both splits will fit on a GPU."""
         s = self.settings
-        count = len(getattr(self.dataset, split)) * s.frames * s.size**2 * 3
-        if self.device.type == "cuda" and count > (free := free_bytes(self.device)):
-            raise ValueError(
-                f"the {split} clips of {self.name} take {count / 2**30:.1f} GiB and this GPU has {free / 2**30:.1f} "
-                f"free, but they live there; lower frames or size, take fewer classes, a larger GPU, or device='cpu'"
-            )
-        clips = open_clips(self.dataset, split, frames=s.frames, stride=s.stride, size=s.size)
-        return clips.to(self.device)
+        if not self._opened and self.device.type == "cuda":
+            count = len(self.dataset.train + self.dataset.test) * s.frames * s.size**2 * 3
+            free = free_bytes(self.device)
+            if count > free:
+                raise ValueError(
+                    f"the clips of {self.name} take {count / 2**30:.1f} GiB and this GPU has {free / 2**30:.1f} free, "
+                    f"but they live there; lower frames or size, take fewer classes, a larger GPU, or device='cpu'"
+                )
+        if split not in self._opened:
+            self._opened[split] = open_clips(self.dataset, split, frames=s.frames, stride=s.stride, size=s.size)
+        return self._opened[split]
 
     @cached_property
     def train(self) -> Clips:
-        return self._clips("train")
+        return self._open("train").to(self.device)
 
     @cached_property
     def test(self) -> Clips:
-        return self._clips("test")
+        return self._open("test").to(self.device)
 
     @cached_property
     def data(self) -> dict:
         """What a record says of its clips: a fingerprint of each split, and the videos that were left out of it."""
-        splits = {"train": self.train, "test": self.test}
-        names = {split: {video.name for video in getattr(self.dataset, split)} for split in splits}
-        left_out = {split: sorted(names[split] - set(clips.names.tolist())) for split, clips in splits.items()}
-        return {split: clips.fingerprint for split, clips in splits.items()} | {"left_out": left_out}
+        found, left_out = {}, {}
+        for split in ("train", "test"):
+            found[split], kept = self._open(split).fingerprint, set(self._open(split).names.tolist())
+            left_out[split] = sorted({video.name for video in getattr(self.dataset, split)} - kept)
+        return found | {"left_out": left_out}
 
     @cached_property
     def undamaged(self) -> dict:

@@ -329,10 +329,10 @@ def test_an_unknown_method_is_refused_before_any_work(root, tmp_path, monkeypatc
 
 def test_clips_that_do_not_fit_on_the_gpu_are_refused_before_they_are_decoded(root, tmp_path, monkeypatch):
     poison(monkeypatch, "david.experiment.open_clips")
-    monkeypatch.setattr("david.experiment.free_bytes", lambda device: 4 * 8 * 48 * 48 * 3 - 1)
+    monkeypatch.setattr("david.experiment.free_bytes", lambda device: 6 * 8 * 48 * 48 * 3 - 1)
     experiment = Experiment("ucf101", SETTINGS, Store(tmp_path), root=root, device="cuda:0")
-    assert len(experiment.dataset.train) == 4
-    with pytest.raises(ValueError, match=r"the train clips of ucf101 take 0.0 GiB and this GPU has 0.0 free"):
+    assert len(experiment.dataset.train + experiment.dataset.test) == 6
+    with pytest.raises(ValueError, match=r"the clips of ucf101 take 0.0 GiB and this GPU has 0.0 free"):
         experiment.train  # noqa: B018
 
 
