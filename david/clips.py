@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from david.cache import decoded, sampling_of
-from david.datasets import Dataset, base, digest
+from david.datasets import Dataset, Video, base, digest
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet's, of RGB in [0, 1]: protocol 2.4
 STD = (0.229, 0.224, 0.225)
@@ -99,8 +99,8 @@ class Clips:
     def at_once(self) -> int:
         """How many clips go through the network at once: CHUNK, or half of it, and so on, on a small GPU.
 
-        They take at most a quarter of its memory. All of its memory decides and not what is free at the moment, so
-        that the same machine always does the same.
+        In distribution matching they take at most a quarter of its memory. All of its memory decides and not what is
+        free at the moment, so that the same machine always does the same.
         """
         count = CHUNK
         if self.device.type == "cuda":
@@ -161,16 +161,24 @@ class Clips:
         return normalise(videos)
 
 
+def file_size(dataset: Dataset, video: Video) -> int | None:
+    """Bytes of a video's file; None where they do not matter: of a frame folder, and of a video that david has made,
+    as two versions of an encoder make it of different sizes."""
+    if base(dataset.name) == "motions" or os.path.isdir(video.path):
+        return None
+    return os.stat(video.path).st_size
+
+
 def fingerprint(dataset: Dataset, split: str, sampling: dict, without: Iterable[str] = ()) -> str:
     """What stands for the clips of a split, the same on every machine: how they are sampled, of which files.
 
-    A file counts by its name and by its size, but for generated videos, which two versions of an encoder make of
-    different sizes, and for frame folders. without: the names of videos that are left out.
+    A file counts by its name and its `file_size`. without: the names of videos that are left out.
     """
-    sized, without = base(dataset.name) != "motions", set(without)
+    without = set(without)
     kept = [video for video in getattr(dataset, split) if video.name not in without]
-    sizes = [os.stat(video.path).st_size if sized and not os.path.isdir(video.path) else None for video in kept]
-    return digest(dataset.fingerprint, split, sampling, [video.name for video in kept], sizes)
+    sizes = [file_size(dataset, video) for video in kept]
+    sized = [sizes] if any(size is not None for size in sizes) else []
+    return digest(dataset.fingerprint, split, sampling, [video.name for video in kept], *sized)
 
 
 def open_clips(

@@ -85,7 +85,13 @@ class StoredSet:
         return labels, torch.cat([torch.arange(count) for count in counts.tolist()])
 
     def save(self, path: str | Path) -> Path:
-        """Write one safetensors file whose header carries everything else as JSON; renamed into place when whole."""
+        """Write one safetensors file whose header carries everything else as JSON; renamed into place when whole.
+
+        Raises:
+            ValueError: tensors that are not float32.
+        """
+        if wrong := {name for name, tensor in self.tensors.items() if tensor.dtype != torch.float32}:
+            raise ValueError(f"{path}: {', '.join(sorted(wrong))} must be float32; convert with .float()")
         header = {
             "format": self.format,
             "classes": self.classes,

@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections import Counter
+from collections.abc import Iterable
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 
 from david import sharding
 from david.cache import sampling_of
-from david.clips import Clips, fingerprint, open_clips
+from david.clips import BYTES_A_PIXEL, Clips, file_size, fingerprint, open_clips
 from david.costs import free_bytes, peak_bytes, reset_peak, shared_seconds
 from david.datasets import base, check_name, load
 from david.distilled import RealSet, StoredSet
@@ -49,7 +50,8 @@ class Experiment:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.wanted = device
         self.at_hand = root is not None or base(dataset) == "motions"
-        self.root, self.options, self._opened = root, options or {}, {}
+        self.root, self.options = root, options or {}
+        self._opened, self._known = {}, {}
         if self.options and not self.at_hand:
             raise ValueError(f"options of {dataset} need its videos: give root, or read records alone without them")
 
@@ -66,15 +68,17 @@ class Experiment:
         return load(self.name, self.root, **self.options)
 
     def _open(self, split: str) -> Clips:
-        """The clips of a split, in the cache's file, once it is sure that both splits will fit on a GPU."""
+        """The clips of a split, in the cache's file, once it is sure that a run will fit on a GPU."""
         s = self.settings
         if not self._opened and self.device.type == "cuda":
-            count = len(self.dataset.train + self.dataset.test) * s.frames * s.size**2 * 3
-            free = free_bytes(self.device)
-            if count > free:
+            clip, free = s.frames * s.size**2, free_bytes(self.device)
+            count = len(self.dataset.train + self.dataset.test) * clip * 3
+            batch = int(s.student_batch * clip * BYTES_A_PIXEL * s.width)
+            if count + batch > free:
                 raise ValueError(
-                    f"the clips of {self.name} take {count / 2**30:.1f} GiB and this GPU has {free / 2**30:.1f} free, "
-                    f"but they live there; lower frames or size, take fewer classes, a larger GPU, or device='cpu'"
+                    f"the clips of {self.name} take {count / 2**30:.1f} GiB, a batch of a student {batch / 2**30:.1f} "
+                    f"more, and this GPU has {free / 2**30:.1f} free; lower frames, size or student_batch, take fewer "
+                    f"classes, a larger GPU, or device='cpu'"
                 )
         if split not in self._opened:
             self._opened[split] = open_clips(self.dataset, split, frames=s.frames, stride=s.stride, size=s.size)
@@ -88,23 +92,29 @@ class Experiment:
     def test(self) -> Clips:
         return self._open("test").to(self.device)
 
-    @cached_property
-    def data(self) -> dict:
-        """What a record says of its clips: a fingerprint of each split, and the videos that were left out of it."""
-        found, left_out = {}, {}
-        for split in ("train", "test"):
-            found[split], kept = self._open(split).fingerprint, set(self._open(split).names.tolist())
-            left_out[split] = sorted({video.name for video in getattr(self.dataset, split)} - kept)
-        return found | {"left_out": left_out}
+    def left_out(self) -> dict[str, set[str]]:
+        """Of each split the names of the videos that cannot be decoded; decodes what is not in the cache yet."""
+        names = {split: {video.name for video in getattr(self.dataset, split)} for split in ("train", "test")}
+        return {split: own - set(self._open(split).names.tolist()) for split, own in names.items()}
 
-    @cached_property
-    def undamaged(self) -> dict:
-        """``data`` if no video is left out: to know it takes no decoding."""
-        s, found = self.settings, {}
-        for split in ("train", "test"):
+    def data(self, left_out: dict[str, Iterable[str]]) -> dict:
+        """What a record says of its clips: a fingerprint of each split, and what was left out, by name and size."""
+        s, found = self.settings, {"left_out": {}}
+        for split, names in left_out.items():
             sampling = sampling_of(split, frames=s.frames, stride=s.stride, size=s.size, seed=0)
-            found[split] = fingerprint(self.dataset, split, sampling)
-        return found | {"left_out": {"train": [], "test": []}}
+            found[split] = fingerprint(self.dataset, split, sampling, names)
+            videos = [video for video in getattr(self.dataset, split) if video.name in names]
+            found["left_out"][split] = {video.name: file_size(self.dataset, video) for video in videos}
+        return found
+
+    def is_of_these_clips(self, record: dict) -> bool:
+        """Whether a record's files are those at hand; one that was made before records said that is taken to be."""
+        if "data" not in record:
+            return True
+        left_out = record["data"]["left_out"]
+        if (key := str(left_out)) not in self._known:
+            self._known[key] = self.data(left_out)
+        return self._known[key] == record["data"]
 
     def identity(self, method: str, *, ipc: int, seed: int) -> dict:
         """The fields of a record's key: what decides a result. Real data has no IPC and no distillation seed: 0."""
@@ -139,7 +149,8 @@ class Experiment:
             )
         self.check(method, ipc=ipc)
         identity = self.identity(method, ipc=ipc, seed=seed)
-        work = self.store.work({**identity, "data": self.data})
+        data = self.data(self.left_out())
+        work = self.store.work({**identity, "data": data})
         reset_peak(self.device)
         try:
             distilled, distilling = self._distill(identity, work)
@@ -149,7 +160,7 @@ class Experiment:
             peak = self._peak(work)
         record = {
             **identity,
-            "data": self.data,
+            "data": data,
             "students": [result for result, _ in students],
             "classes": distilled.classes,
             "frames_per_segment": distilled.policy.tolist(),
@@ -173,19 +184,19 @@ class Experiment:
             check_ipc([counts[label] for label in range(len(classes))], classes, ipc)
 
     def _find(self, method: str, *, ipc: int, seed: int) -> dict | None:
-        """The record, if it is of these videos."""
-        record = self.store.find(**self.identity(method, ipc=ipc, seed=seed))
-        if not (record and self.at_hand and "data" in record):  # older ones do not say which clips they are of
-            return record
-        known = self.data if any(record["data"]["left_out"].values()) else self.undamaged
-        if record["data"] == known:
-            return record
-        if record["published"]:
-            return None
-        raise ValueError(
-            f"{record['path']} is of other clips of the same names: its videos were other files, or others of them "
-            f"were left out as damaged; delete it, or give another folder of runs"
-        )
+        """The record; one of other videos is an error if it is a reader's own, and passed over if it is published."""
+
+        def fits(record: dict) -> bool:
+            if not self.at_hand or self.is_of_these_clips(record):
+                return True
+            if record["published"]:
+                return False
+            raise ValueError(
+                f"{record['path']} is of other clips of the same names: its videos were other files, or others of "
+                f"them were left out as damaged; delete it, or give another folder of runs"
+            )
+
+        return self.store.find(fits, **self.identity(method, ipc=ipc, seed=seed))
 
     def _keep(self, record: dict, work: Path) -> dict:
         path = self.store.add(record)

@@ -57,7 +57,6 @@ class RandomFeatures:
         self.features = bfloat16_features
         if compiling():
             self.net.embed, self.features = torch.compile(self.net.embed), torch.compile(self.features)
-        frozen_embed(self.net, self.precision)  # an unknown precision is an error now, not after the teacher's training
 
     @torch.no_grad()
     def draw(self, iteration: int) -> torch.Tensor:

@@ -113,10 +113,12 @@ class Settings:
             elif isinstance(value, int):
                 least = _LEAST.get(name, 1)
                 right, range_ = value >= least, f"a whole number of at least {least}"
+            elif name in _SHARES:
+                right, range_ = 0 <= value <= 1, "a number from 0 to 1"
+            elif name == "width":
+                right, range_ = 0 < value < math.inf, "a number above 0"
             else:
-                most = 1 if name in _SHARES else math.inf
-                right, range_ = 0 <= value <= most and value < math.inf, "a number of at least 0"
-                range_ += ", and of at most 1" if most == 1 else ""
+                right, range_ = 0 <= value < math.inf, "a number of at least 0"
             if not right:
                 raise ValueError(f"setting {name} is {range_}, got {value!r}")
 

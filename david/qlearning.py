@@ -20,8 +20,8 @@ class QLearner:
         p: exploitation probability of Eq. 3.
         warmup: rounds over all actions before Eq. 3 takes over.
         readout: "q" or "mean".
-        q_start: what all of Q starts from. From more than any reward, every action tried disappoints, so that the
-            others come next.
+        q_start: what all of Q starts from. From the largest reward / (1 - gamma) or more, what is tried disappoints,
+            so that in each state every other action comes next.
         generator: source of all randomness (CPU).
 
     Attributes:
@@ -35,7 +35,7 @@ class QLearner:
     ):
         if readout not in ("q", "mean"):
             raise ValueError(f"readout={readout!r} is unknown; choose 'q' or 'mean'")
-        self.q = torch.full((num_classes, num_actions, num_actions), q_start)
+        self.q = torch.full((num_classes, num_actions, num_actions), float(q_start))
         self.visits = torch.zeros(num_classes, num_actions, dtype=torch.int64)
         self.reward_sum = torch.zeros(num_classes, num_actions, dtype=torch.float64)
         # S_0 is full resolution, L = F, the last action: the video before any partition.

@@ -5,7 +5,7 @@ import json
 import math
 import platform
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -58,10 +58,11 @@ class Store:
         self.folder = Path(folder).expanduser()
         self.published = None if published is None else Path(published).expanduser()
 
-    def find(self, **identity) -> dict | None:
+    def find(self, fits: Callable[[dict], bool] = lambda record: True, **identity) -> dict | None:
         """The record with these IDENTITY fields, a reader's own before a published one, or None.
 
-        A fingerprint of None means that the data is not at hand: a record of any data of that name will do.
+        One that does not fit is passed over. A fingerprint of None means that the data is not at hand: a record of any
+        data of that name will do.
 
         Raises:
             ValueError: there are records of more than one version of the data then.
@@ -73,8 +74,9 @@ class Store:
         for path in self._paths(f"{stem}-*.json"):
             record = read_json(path)
             if all(record.get(name) == value for name, value in wanted.items()):
-                found.append({**record, "path": path, "published": path.parent == self.published})
-                if "fingerprint" in wanted:
+                record |= {"path": path, "published": path.parent == self.published}
+                found += [record] if fits(record) else []
+                if found and "fingerprint" in wanted:
                     break
         if not found:
             return None

@@ -50,7 +50,7 @@ def remake(published: Path, folder: Path, videos: str | None = None) -> dict:
     if (folder / published.name).exists():
         return read_json(folder / published.name)
     experiment = experiment_of(record, folder, videos)
-    if experiment.dataset.fingerprint != record["fingerprint"]:
+    if experiment.dataset.fingerprint != record["fingerprint"] or not experiment.is_of_these_clips(record):
         raise ValueError(f"the videos of {record['dataset']} are not those of {published.name}: files, lists or split")
     return experiment.run(record["method"], ipc=record["ipc"] or 1, seed=record["seed"])
 

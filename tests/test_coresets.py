@@ -268,8 +268,15 @@ def test_keyframe_takes_the_clip_of_a_video_that_is_damaged_elsewhere(files, mon
     whole = keyframe.distill(files, ipc=1, seed=0, settings=TINY).videos
     monkeypatch.setattr("david.methods.keyframe.decode_frames", damaged)
     with pytest.warns(UserWarning, match=r"\.avi: damaged: frame 79 .*: KeyFrame takes the clip"):
-        videos = keyframe.distill(files, ipc=1, seed=0, settings=TINY).videos
+        distilled = keyframe.distill(files, ipc=1, seed=0, settings=TINY)
+    videos = distilled.videos
     assert torch.equal(videos[0, 0], files.batch([bad])[0]) and torch.equal(videos[1], whole[1])
+    assert distilled.info["damaged"] == [files.names[bad]]
+    gone = DecodeError("a.avi", "unreadable")
+    gone.__cause__ = FileNotFoundError()
+    monkeypatch.setattr("david.methods.keyframe.decode_frames", lambda *_: (_ for _ in ()).throw(gone))
+    with pytest.raises(DecodeError, match="unreadable"):
+        keyframe.distill(files, ipc=1, seed=0, settings=TINY)
 
 
 def test_keyframe_needs_files(train):

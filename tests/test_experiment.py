@@ -13,6 +13,7 @@ from david import Experiment, Store, preset
 from david.evaluate import evaluate
 from david.files import read_json
 from david.matching import Distiller
+from david.records import used
 from david.static_dynamic import load_set
 
 CHANGES = {"width": 0.125, "distill_iterations": 1, "teacher_steps": 1, "student_steps": 1, "student_batch": 4}
@@ -133,14 +134,16 @@ def damaged(tmp_path):
 
     with pytest.warns(UserWarning, match="1 of 4 videos of ucf101 train left out"):
         record = experiment().run("random")
-    assert record["data"]["left_out"] == {"train": ["v_A_g02_c01"], "test": []} and record["clips_per_class"] == [1, 1]
+    assert record["data"]["left_out"] == {"train": {"v_A_g02_c01": len(whole) // 2}, "test": {}}
+    assert record["clips_per_class"] == [1, 1]
     return experiment, record, lambda: path.write_bytes(whole)
 
 
 def test_a_record_of_damaged_videos_is_not_that_of_whole_ones(damaged):
     experiment, record, mend = damaged
-    with pytest.warns(UserWarning, match="left out"):
-        assert experiment().run("random")["made"] == record["made"]  # nothing has changed
+    with pytest.MonkeyPatch.context() as patch:
+        poison(patch, "david.experiment.open_clips")
+        assert experiment().run("random")["made"] == record["made"]  # nothing has changed, and nothing is decoded
     mend()
     with pytest.raises(ValueError, match=rf"{record['path'].name} is of other clips .*; delete it, or give another"):
         experiment().run("random")
@@ -149,8 +152,9 @@ def test_a_record_of_damaged_videos_is_not_that_of_whole_ones(damaged):
     assert read_json(record["path"])["made"] == record["made"]
     published = experiment()
     published.store = Store(published.store.folder / "own", published.store.folder)
-    fresh = published.run("random")  # of others it is none of ours
-    assert not fresh["published"] and fresh["data"]["left_out"] == {"train": [], "test": []}
+    fresh = published.run("random")  # it is of others
+    assert not fresh["published"] and fresh["data"]["left_out"] == {"train": {}, "test": {}}
+    assert used[fresh["path"]] == "made" and used.get(published.store.published / fresh["path"].name) != "published"
 
 
 def test_other_videos_of_the_same_names(experiment, root, tmp_path):
@@ -161,7 +165,10 @@ def test_other_videos_of_the_same_names(experiment, root, tmp_path):
         reader.run("random")
     clean = Experiment("ucf101", SETTINGS, Store(tmp_path / "runs"), root=other, device="cpu")
     assert clean.train.fingerprint != experiment.train.fingerprint  # nor are teachers and checkpoints shared
-    work = [e.store.work({**e.identity("dm", ipc=1, seed=0), "data": e.data}).name for e in (clean, experiment)]
+    work = [
+        e.store.work({**e.identity("dm", ipc=1, seed=0), "data": e.data(e.left_out())}).name
+        for e in (clean, experiment)
+    ]
     assert work[0] != work[1]
 
 
@@ -329,7 +336,7 @@ def test_an_unknown_method_is_refused_before_any_work(root, tmp_path, monkeypatc
 
 def test_clips_that_do_not_fit_on_the_gpu_are_refused_before_they_are_decoded(root, tmp_path, monkeypatch):
     poison(monkeypatch, "david.experiment.open_clips")
-    monkeypatch.setattr("david.experiment.free_bytes", lambda device: 6 * 8 * 48 * 48 * 3 - 1)
+    monkeypatch.setattr("david.experiment.free_bytes", lambda device: (6 * 3 + 4 * 200 // 8) * 8 * 48 * 48 - 1)
     experiment = Experiment("ucf101", SETTINGS, Store(tmp_path), root=root, device="cuda:0")
     assert len(experiment.dataset.train + experiment.dataset.test) == 6
     with pytest.raises(ValueError, match=r"the clips of ucf101 take 0.0 GiB and this GPU has 0.0 free"):

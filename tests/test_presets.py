@@ -72,7 +72,8 @@ def test_replace_copies():
         ({"distill_iterations": -1}, "setting distill_iterations is a whole number of at least 0, got -1"),
         ({"distill_lr": float("nan")}, "setting distill_lr is a number of at least 0, got nan"),
         ({"distill_lr": float("inf")}, "setting distill_lr is a number of at least 0, got inf"),
-        ({"search_p": 1.5}, "setting search_p is a number of at least 0, and of at most 1, got 1.5"),
+        ({"search_p": 1.5}, "setting search_p is a number from 0 to 1, got 1.5"),
+        ({"width": 0}, "setting width is a number above 0, got 0"),
     ],
 )
 def test_wrong_settings(change, message):

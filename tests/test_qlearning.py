@@ -67,11 +67,12 @@ def test_unknown_read_out():
         learner(readout="best")
 
 
-def test_from_above_every_reward_what_was_tried_disappoints():
-    q = QLearner(1000, 3, p=1.0, q_start=1.0, generator=torch.Generator().manual_seed(0))
-    q.update(torch.full((1000,), 2), torch.full((1000,), 0.2))  # from L = F to L = F
-    torch.testing.assert_close(q.q[:, 2, 2], torch.full((1000,), 0.97))  # 1 + 0.1 (0.2 + 0.5 * 1 - 1)
-    assert (q.q == 1).sum() == 8 * 1000
+@pytest.mark.parametrize("reward", [0.2, 0.9])
+def test_from_above_all_that_can_be_gained_what_was_tried_disappoints(reward):
+    q = QLearner(1000, 3, p=1.0, q_start=2, generator=torch.Generator().manual_seed(0))
+    q.update(torch.full((1000,), 2), torch.full((1000,), reward))  # from L = F to L = F
+    torch.testing.assert_close(q.q[:, 2, 2], torch.full((1000,), 2 + 0.1 * (reward + 0.5 * 2 - 2)))
+    assert (q.q == 2).sum() == 8 * 1000
     assert set(q.act().tolist()) == {0, 1}
 
 

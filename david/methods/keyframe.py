@@ -22,7 +22,7 @@ from david.video import DecodeError
 def distill(train, *, ipc, seed, settings, work: Path | None = None) -> DistilledSet:
     """The F key frames, in order, of the videos whose clips ``random.distill`` stores for the same seed.
 
-    Of a video that is damaged outside its clip, with a warning, those of the clip.
+    Of a video that is damaged outside its clip, the frames of the clip, with a warning; ``info`` names them.
 
     Args:
         train: real clips that know their files.
@@ -40,16 +40,21 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None) -> Distille
     videos = torch.empty((len(train.classes), ipc, frames, 3, height, width), device=train.device)
     picks = [random_clips(own, ipc, seed=seed, label=c).numpy() for c, own in enumerate(train.by_class())]
     chosen = track(np.concatenate(picks), desc="key frames", unit="video")
+    damaged = []
     for place, pick in zip(videos.flatten(0, 1), chosen, strict=True):
         try:
             whole = decode_frames(train.paths[pick], train.size)
         except DecodeError as error:
+            if isinstance(error.__cause__, OSError):  # not of the file: a drive that is gone, say
+                raise
             warnings.warn(f"{error}: KeyFrame takes the clip that the other methods see", stacklevel=2)
             place.copy_(train.batch([pick])[0])
+            damaged.append(str(train.names[pick]))
             continue
         place.copy_(normalise(torch.from_numpy(whole[key_frames(whole, frames)]).to(train.device)))
     policy = torch.full((len(videos),), frames)
-    return DistilledSet(videos, policy, list(train.classes), {"method": "keyframe", "seed": seed})
+    info = {"method": "keyframe", "seed": seed} | ({"damaged": damaged} if damaged else {})
+    return DistilledSet(videos, policy, list(train.classes), info)
 
 
 def key_frames(frames: np.ndarray, count: int) -> np.ndarray:
