@@ -34,7 +34,9 @@ def record_key(record: dict) -> str:
 
 def made_on(device: torch.device) -> dict:
     """When, where and with what a record was made; no host names, no paths."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    cpu = f"CPU, {threads} thread{'s' * (threads != 1)}"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
     name += f", {sharding.size()} processes" if sharding.size() > 1 else ""
     name += ", compiled" if compiling() else ""
     return {

@@ -177,10 +177,12 @@ def test_summary_by_top_5():
     assert row["mean"] == 0.75 and row["peak_bytes"] == 2**29
 
 
-def test_made_on_tells_no_host_and_no_path():
+@pytest.mark.parametrize(("threads", "device"), [(1, "CPU, 1 thread"), (2, "CPU, 2 threads")])
+def test_made_on_tells_no_host_and_no_path(monkeypatch, threads, device):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     made = made_on(torch.device("cpu"))
     assert set(made) == {"time", "device", "python", "torch", "david"}
-    assert made["device"] == f"CPU, {torch.get_num_threads()} threads"
+    assert made["device"] == device
     assert made["time"].endswith("+00:00") and "+" not in made["torch"]
 
 

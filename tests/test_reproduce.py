@@ -59,7 +59,7 @@ def test_what_derives_from_a_dataset_belongs_to_it(published, tmp_path, capsys):
     root, videos = tmp_path / "repository", published[1]
     store = Store(root / "book" / "records")
     plain = Experiment("ucf101", preset("smoke", **CHANGES), store, root=videos, device="cpu")
-    made = {"dataset": "heldout-ucf101", "made": {"device": "CPU, 1 threads"}}
+    made = {"dataset": "heldout-ucf101", "made": {"device": "CPU, 1 thread"}}
     write_json(store.folder / "one.json", plain.identity("full", ipc=1, seed=0) | made)
     for named in (["--dataset", "ucf101"], ["--dataset", "heldout-ucf101"], []):
         assert run(root, tmp_path / "into", *named) == 0

@@ -19,7 +19,7 @@ def write_output(root, name, *, seconds, machine="CPU X, 2 cores", **records):
     nbformat.write(new_notebook(cells=[new_markdown_cell("# A title")], metadata=metadata), path)
 
 
-def write_record(root, number, dataset, distill, evaluate, device="CPU, 1 threads", method="dm"):
+def write_record(root, number, dataset, distill, evaluate, device="CPU, 1 thread", method="dm"):
     seconds = {"distill": distill, "evaluate": evaluate}
     record = {
         "dataset": dataset,
@@ -46,8 +46,8 @@ def test_each_page_has_a_line_and_each_dataset_of_records_a_sum(tmp_path):
     assert f"| [b](b.ipynb) | default | {at} | 100 | 0 / 2 / 0 | B |" in text
     assert "In all 2 pages in 113 s." in text
     assert "**B**: GPU Y, 8 cores; Python 3.12.1, torch 2.13.0" in text
-    assert "| motions | 2 | 0.50 | 1.50 | 2.00 | 600 to 1200 | CPU, 1 threads; GPU |" in text
-    assert "| ucf12 | 1 | 0.01 | 0.01 | 0.02 |  | CPU, 1 threads |"  # networks on real data are no students in text
+    assert "| motions | 2 | 0.50 | 1.50 | 2.00 | 600 to 1200 | CPU, 1 thread; GPU |" in text
+    assert "| ucf12 | 1 | 0.01 | 0.01 | 0.02 |  | CPU, 1 thread |"  # networks on real data are no students in text
     assert "No report of such a run" in text
 
 
