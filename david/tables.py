@@ -116,7 +116,8 @@ def side_by_side(records: Iterable[dict], setting: str, values: tuple) -> pd.Dat
                     "n": len(seeds),
                     values[0]: percent(one["mean"], one["std"]),
                     values[1]: percent(other["mean"], other["std"]),
-                    "difference": f"{100 * apart.mean():+.1f} ± {100 * apart.std():.1f}",
+                    "difference": f"{100 * apart.mean():+.1f}"
+                    + (f" ± {100 * apart.std():.1f}" if len(apart) > 1 else ""),
                     "within": abs(apart.mean()) <= max(one["std"], other["std"]),
                     "policy": sum(a == b for a, b in zip(*lengths)) / len(lengths[0]),
                 }

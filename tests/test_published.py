@@ -74,3 +74,7 @@ def test_a_page_that_reads_published_records_finds_them(page, monkeypatch, tmp_p
     assert records and all(record["published"] for record in records)
     if first := given.get("ipcs"):  # such a page may name rows as not run yet, but not these
         assert {r["method"] for r in records if r["ipc"] in (0, first[0])} >= {"full", "random", "dm", "david"}
+    if given.get("longer"):
+        gains = namespace["gains"]
+        assert {"dm", "david", "mtt", "vdsd", "vdsd:mtt"} <= set(gains["method"])
+        assert set(gains["n"]) == {len(given["seeds"])}
