@@ -119,8 +119,9 @@ def _again(root: Path) -> list[str]:
     )
     said += f"{rows['identical'].sum()} of them identical."
     shown = rows.drop(columns=["seconds published", "seconds again"], errors="ignore")
-    kept = shown.map(lambda cell: str(cell).replace(" ± ", "\u00a0±\u00a0"))
-    return [said, "```{table}\n:class: compact\n\n" + _markdown(kept) + "\n```"]  # it has to fit a laptop's page
+    # Means stay in one line, a list of lengths may break; it has to fit a laptop's page.
+    kept = shown.map(lambda cell: str(cell).replace(" ± ", "\u00a0±\u00a0").replace(",", ",\u200b"))
+    return [said, "```{table}\n:class: compact\n\n" + _markdown(kept) + "\n```"]
 
 
 def _markdown(table: pd.DataFrame) -> str:
