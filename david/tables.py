@@ -82,47 +82,59 @@ def accuracy_table(
     return pd.DataFrame(rows, index=index).rename_axis("method", axis=1)
 
 
-def side_by_side(records: Iterable[dict], setting: str, values: tuple) -> pd.DataFrame:
-    """Records that are equal but for one setting: a row for each dataset, method and IPC, over the seeds that pair up.
+def side_by_side(records: Iterable[dict], changes: dict[str, tuple], names: tuple[str, str]) -> pd.DataFrame:
+    """Records equal but for some settings: a row for each dataset, method and IPC, over the seeds that pair up.
 
     Args:
-        setting: such as "distill_precision".
-        values: two values of it.
+        changes: each setting's first and second value, such as {"distill_precision": ("float32", "bfloat16")}; a
+            method is compared in those of them that decide its result.
+        names: of the columns of the first and of the second.
 
     Returns:
-        columns dataset, method, ipc, n (pairs), each of ``values`` (percent, mean ± std over seeds), difference
+        columns dataset, method, ipc, n (pairs), the two of ``names`` (percent, mean ± std over seeds), difference
         (points of top-1, the second minus the first, mean ± std over the pairs), within (whether its mean is at most
-        the larger deviation over seeds), policy (the share of classes whose L is the same).
+        the larger deviation over seeds), policy (the share of classes whose L is the same), changed (in words).
     """
-    found: dict[tuple, dict] = {}
+    found: dict[tuple, tuple[dict, dict]] = {}
     for record in records:
-        rest = {field: value for field, value in record["settings"].items() if field != setting}
-        key = [record[field] for field in ("dataset", "method", "ipc")]
-        value = record["settings"].get(setting)
-        found.setdefault((*key, str(rest), record["fingerprint"]), {}).setdefault(value, {})[record["seed"]] = record
+        settings = record["settings"]
+        values = [(settings[name], pair) for name, pair in changes.items() if name in settings]
+        rest = str({name: value for name, value in settings.items() if name not in changes})
+        key = (*(record[field] for field in ("dataset", "method", "ipc")), rest, record["fingerprint"])
+        for side in (0, 1):
+            if values and all(value == pair[side] for value, pair in values):
+                found.setdefault(key, ({}, {}))[side][record["seed"]] = record
     rows = []
     for (dataset, name, ipc, *_), sides in found.items():
-        seeds = sorted(set(sides.get(values[0], {})) & set(sides.get(values[1], {})))
-        if seeds:
-            pairs = [[sides[value][seed] for seed in seeds] for value in values]
+        if seeds := sorted(sides[0].keys() & sides[1].keys()):
+            pairs = [[side[seed] for seed in seeds] for side in sides]
             one, other = (summary(side).iloc[0] for side in pairs)
             apart = pd.Series([summary([b])["mean"][0] - summary([a])["mean"][0] for a, b in zip(*pairs)])
             lengths = [[length for record in side for length in record["frames_per_segment"]] for side in pairs]
+            spread = f" ± {100 * apart.std():.1f}" if len(seeds) > 1 else ""
+            known = {setting: pair for setting, pair in changes.items() if setting in pairs[0][0]["settings"]}
             rows.append(
                 {
                     "dataset": dataset,
                     "method": name,
                     "ipc": ipc,
                     "n": len(seeds),
-                    values[0]: percent(one["mean"], one["std"]),
-                    values[1]: percent(other["mean"], other["std"]),
-                    "difference": f"{100 * apart.mean():+.1f}"
-                    + (f" ± {100 * apart.std():.1f}" if len(apart) > 1 else ""),
+                    names[0]: percent(one["mean"], one["std"]),
+                    names[1]: percent(other["mean"], other["std"]),
+                    "difference": f"{100 * apart.mean():+.1f}{spread}",
                     "within": abs(apart.mean()) <= max(one["std"], other["std"]),
                     "policy": sum(a == b for a, b in zip(*lengths)) / len(lengths[0]),
+                    "changed": ", ".join(f"{setting} {a} to {b}" for setting, (a, b) in known.items()),
                 }
             )
     return pd.DataFrame(rows)
+
+
+def show_pairs(table: pd.DataFrame, index: str, without: Iterable[str]):
+    """What ``side_by_side`` returned for display, named by its column ``index``; see ``show``."""
+    titles = table["method"].map(lambda name: method(name).title)
+    shown = table.assign(method=titles, policy=table["policy"].map("{:.0%}".format)).set_index(index).rename_axis(None)
+    return show(shown.drop(columns=["within", *without]).rename(columns={"policy": "L kept", "ipc": "IPC"}))
 
 
 def verdict(table: pd.DataFrame) -> str:

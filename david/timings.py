@@ -118,7 +118,7 @@ def _again(root: Path) -> list[str]:
         f"{rows['n'].sum()} of the {published} published records in {report['seconds'] / 3600:.2f} h by {processes}, "
     )
     said += f"{rows['identical'].sum()} of them identical."
-    shown = rows.drop(columns=["seconds published", "seconds again"], errors="ignore")
+    shown = rows.drop(columns=["seconds published", "seconds again"])
     # Means stay in one line, a list of lengths may break; it has to fit a laptop's page.
     kept = shown.map(lambda cell: str(cell).replace(" ± ", "\u00a0±\u00a0").replace(",", ",\u200b"))
     return [said, "```{table}\n:class: compact\n\n" + _markdown(kept) + "\n```"]

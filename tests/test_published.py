@@ -41,7 +41,8 @@ def test_a_published_record_says_all_that_it_takes_to_make_it_again(path, monkey
 
 
 def test_bfloat16_changes_accuracies_by_less_than_they_deviate_over_seeds():
-    pairs = side_by_side(map(read_json, RECORDS), "distill_precision", ("float32", "bfloat16"))
+    values = "float32", "bfloat16"
+    pairs = side_by_side(map(read_json, RECORDS), {"distill_precision": values}, values)
     assert {("motions", "dm", 3), ("motions", "david", 3), ("ucf12", "dm", 3)} <= {
         (row.dataset, row.method, row.n) for row in pairs.itertuples()
     }

@@ -4,7 +4,17 @@ import pandas as pd
 import pytest
 from test_records import a_record
 
-from david.tables import accuracy_table, leader, paper_tables, paper_value, ranked_actions, show, side_by_side, verdict
+from david.tables import (
+    accuracy_table,
+    leader,
+    paper_tables,
+    paper_value,
+    ranked_actions,
+    show,
+    show_pairs,
+    side_by_side,
+    verdict,
+)
 
 
 def test_the_papers_numbers():
@@ -113,6 +123,9 @@ def test_ranked_actions_of_a_grid_search():
     assert ranked_actions(record) == [[8, 2, 1], [1, 2, 8]]
 
 
+PRECISION = {"distill_precision": ("float32", "bfloat16")}
+
+
 def test_side_by_side_by_hand():
     rounded = {"width": 0.25, "distill_precision": "bfloat16"}
     exact = {"width": 0.25, "distill_precision": "float32"}
@@ -130,11 +143,36 @@ def test_side_by_side_by_hand():
             a_record(low, settings={**rounded, "width": 1.0}, method="david"),
         )
     ]
-    (row,) = side_by_side(records, "distill_precision", ("float32", "bfloat16")).to_dict("records")
+    (row,) = side_by_side(records, PRECISION, ("float32", "bfloat16")).to_dict("records")
     assert (row["method"], row["ipc"], row["n"]) == (records[0]["method"], 1, 2)
     assert (row["float32"], row["bfloat16"]) == ("75.0 ± 35.4", "50.0 ± 0.0")
     assert row["difference"] == "-25.0 ± 35.4" and row["within"]  # of -50 and 0
     assert row["policy"] == 0.75  # of 2 seeds x 2 classes: L = 4 became 1
-    (row,) = side_by_side(records[:2] + records[3:4], "distill_precision", ("float32", "bfloat16")).to_dict("records")
+    (row,) = side_by_side(records[:2] + records[3:4], PRECISION, ("float32", "bfloat16")).to_dict("records")
     assert row["n"] == 1 and row["difference"] == "+0.0" and row["within"]
-    assert side_by_side(records[:2], "distill_precision", ("float32", "bfloat16")).empty
+    assert side_by_side(records[:2], PRECISION, ("float32", "bfloat16")).empty
+
+
+def test_side_by_side_in_several_settings():
+    few, many = {"distill_iterations": 4, "width": 1.0}, {"distill_iterations": 9, "width": 1.0}
+    other = [{"mtt_iterations": count, "distill_iterations": 4 if count == 2 else 9} for count in (2, 5)]
+    high, low = ((1.0, 1.0), (1.0, 1.0)), ((0.0, 0.0), (0.0, 0.0))
+    records = [
+        {"frames_per_segment": [8, 8], **record}
+        for record in (
+            a_record(low, settings=few, seed=0),
+            a_record(high, settings=many, seed=0),
+            a_record(high, settings=other[0], method="mtt", seed=0),  # reads both: both have to change
+            a_record(low, settings=other[1], method="mtt", seed=0),
+            a_record(low, settings={"mtt_iterations": 5, "distill_iterations": 4}, method="mtt", seed=1),
+            a_record(low, settings={"width": 1.0}, method="random", seed=0),  # reads neither
+        )
+    ]
+    changes = {"distill_iterations": (4, 9), "mtt_iterations": (2, 5)}
+    table = side_by_side(records, changes, ("few", "many"))
+    assert [tuple(row) for row in table[["method", "n", "difference", "changed"]].to_numpy()] == [
+        (records[0]["method"], 1, "+100.0", "distill_iterations 4 to 9"),
+        ("mtt", 1, "-100.0", "distill_iterations 4 to 9, mtt_iterations 2 to 5"),
+    ]
+    html = show_pairs(table, "method", ["dataset"]).data
+    assert "L kept" in html and "MTT" in html and "100%" in html and "within" not in html and "dataset" not in html

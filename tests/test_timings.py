@@ -52,7 +52,8 @@ def test_each_page_has_a_line_and_each_dataset_of_records_a_sum(tmp_path):
 
 
 def test_the_recomputation_is_shown_where_its_report_is_published(tmp_path):
-    rows = [{"method": "dm", "n": 3, "identical": 3}, {"method": "mtt", "n": 3, "identical": 1}]
+    seconds = {"seconds published": 61, "seconds again": 59}
+    rows = [{"method": "dm", "n": 3, "identical": 3, **seconds}, {"method": "mtt", "n": 3, "identical": 1, **seconds}]
     report = {"time": "2026-11-23T01:00:00+00:00", "machine": "CPU X, 2 cores", "versions": {"torch": "2.13.0"}}
     write_json(tmp_path / "book" / "reproduction.json", report | {"jobs": 2, "seconds": 5400.0, "rows": rows})
     for number in range(8):
@@ -60,7 +61,7 @@ def test_the_recomputation_is_shown_where_its_report_is_published(tmp_path):
     text = write_page(tmp_path, []).read_text()
     said = "torch 2.13.0: 6 of the 8 published records in 1.50 h by 2 processes, 4 of them identical."
     assert f"CPU X, 2 cores, {said}" in text
-    assert "| mtt | 3 | 1 |" in text
+    assert "| mtt | 3 | 1 |\n" in text and "seconds published" not in text
 
 
 def test_a_page_that_was_not_run(tmp_path):
