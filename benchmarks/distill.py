@@ -1,7 +1,8 @@
 """How fast an iteration of DM is: beside the plain recipe of earlier work, and beside what it cannot do without.
 
     python benchmarks/distill.py
-    python benchmarks/distill.py --compile 1      # and beside our own with its network compiled (``DAVID_COMPILE``)
+    python benchmarks/distill.py --width 1 --fourier 1    # and ours with convolutions by Fourier transforms
+    python benchmarks/distill.py --compile 1      # and ours with its network compiled (``DAVID_COMPILE``)
     python benchmarks/distill.py --width 1 --frames 16 --size 112 --classes 50 --compile 1   # a GPU
 
 All figures of one call come from one process on one machine, in turns, the median of several; ratios between them
@@ -24,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from david.c3d import C3D
 from david.clips import Clips, normalise
 from david.fast_embed import frozen_embed
+from david.fourier import Workspace
 from david.matching import Distiller
 from david.presets import Settings
 from david.projection import iteration_flops
@@ -66,13 +68,13 @@ class BareEmbed:
     def __init__(self, train: Clips, settings: Settings):
         self.net = C3D(len(train.classes), settings.frames, settings.size, settings.width).to(train.device)
         self.net.requires_grad_(False)
-        self.precision = settings.distill_precision
+        self.precision, self.workspace = settings.distill_precision, Workspace()
         count = settings.distill_batch_real * len(train.classes)
         self.real = [train.batch(np.arange(i, min(i + 128, count)) % len(train)) for i in range(0, count, 128)]
         self.synthetic = train.batch(np.arange(len(train.classes))).requires_grad_()
 
     def step(self) -> None:
-        embed = frozen_embed(self.net, self.precision)
+        embed = frozen_embed(self.net, self.precision, workspace=self.workspace)
         with torch.no_grad():
             for part in self.real:
                 embed(part)
@@ -99,18 +101,24 @@ def layer_runners(train: Clips, settings: Settings) -> tuple[dict, dict[str, int
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print the ratios, write the record."""
-    numbers = {"classes": 12, "clips": 64, "frames": 8, "size": 64, "repeats": 5, "compile": 0}
+    numbers = {"classes": 12, "clips": 64, "frames": 8, "size": 64, "repeats": 5, "compile": 0, "fourier": 0}
     options, load = measure.options(__doc__, arguments, **numbers), measure.load()
     setting = {name: getattr(options, name) for name in ("clips", "frames", "size", "width", "precision")}
     settings, device = measure.settings_of(**setting), options.device
     train = measure.noise_clips(options.classes, options.clips, options.frames, options.size, device)
     policy = measure.policy_of("dm", options.classes, options.frames)
     best, (layers, layer_flops) = [], layer_runners(train, settings)
-    runners = {"plain recipe": PlainRecipe(train, settings).step, "bare embed": BareEmbed(train, settings).step}
-    ours = {"david": "0"} | ({"david, compiled": "1"} if options.compile else {})
-    for name, compiled in ours.items():
+    runners = {"plain recipe": PlainRecipe(train, settings).step}
+    ours = {"": (settings, "0")}
+    if options.compile:
+        ours[", compiled"] = settings, "1"
+    if options.fourier:
+        ours[", Fourier"] = settings.replace(distill_precision="float32-fourier"), "0"
+    for name, (own, compiled) in ours.items():
         with patch.dict(os.environ, DAVID_COMPILE=compiled):
-            runners[name] = Distiller(train, policy, ipc=1, seed=0, settings=settings).step
+            runners[f"david{name}"] = Distiller(train, policy, ipc=1, seed=0, settings=own).step
+        if compiled == "0":
+            runners[f"bare embed{name}"] = BareEmbed(train, own).step
     iterations = list(runners)
     runners |= {
         **layers,
@@ -122,12 +130,15 @@ def main(arguments: list[str] | None = None) -> None:
     if options.precision == "float32":
         work = {"float32": real + synthetic}
     parts, rate = {name: median(times[name]) for name in layers}, measure.best_of(best)
+    ratios = {f"plain / david{name}": measure.ratio(times["plain recipe"], times[f"david{name}"]) for name in ours}
+    for name in ours:
+        if bare := times.get(f"bare embed{name}"):
+            ratios[f"david / bare embed{name}"] = measure.ratio(times[f"david{name}"], bare)
     result = {
         "what": "an iteration of DM at IPC 1",
         "setting": setting | {"classes": options.classes},
         "seconds": {name: times[name] for name in iterations},
-        "plain / david": measure.ratio(times["plain recipe"], times["david"]),
-        "david / bare embed": measure.ratio(times["david"], times["bare embed"]),
+        **ratios,
         "share of the bound": measure.least_seconds(work, rate) / median(times["david"]),
         "layers": {
             name: {
@@ -139,7 +150,7 @@ def main(arguments: list[str] | None = None) -> None:
         "FLOP": real + synthetic,
         "rates": best,
     }
-    for name in ("plain / david", "david / bare embed", "share of the bound"):
+    for name in (*ratios, "share of the bound"):
         print(f"{name}: {result[name]:.2f}")
     print(measure.write("distill", options.out, device, load, result).name)
 

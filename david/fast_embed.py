@@ -1,4 +1,4 @@
-"""``C3D.embed`` in bfloat16 and without gradients: the pass of the real clips, which is most of an iteration's work."""
+"""``C3D.embed`` without gradients, as ``distill_precision`` has it: of the real clips, most of an iteration's work."""
 
 import os
 from collections.abc import Callable
@@ -8,6 +8,7 @@ import torch
 from torch.nn.functional import conv3d, max_pool3d, pad
 
 from david.c3d import C3D
+from david.fourier import Workspace, fourier_embed
 
 Embed = Callable[[torch.Tensor], torch.Tensor]
 
@@ -106,17 +107,24 @@ def bfloat16_embed(net: C3D, features: Callable = bfloat16_features) -> Embed:
     return partial(features, weights=weights, biases=biases, pools=pools)
 
 
-def frozen_embed(net: C3D, precision: str, features: Callable = bfloat16_features) -> Embed:
-    """``net.embed`` for clips that need no gradient, in "float32" or "bfloat16", with the weights of the moment.
+def frozen_embed(
+    net: C3D, precision: str, features: Callable = bfloat16_features, workspace: Workspace | None = None
+) -> Embed:
+    """``net.embed`` for clips that need no gradient, with the weights of the moment.
 
     Args:
+        precision: "float32"; "float32-fourier", the same to a few millionths, see ``david.fourier``; or "bfloat16".
         features: see ``bfloat16_embed``.
+        workspace: see ``fourier_embed``.
 
     Raises:
         ValueError: unknown precision.
     """
     if precision == "float32":
         return net.embed
+    if precision == "float32-fourier":
+        return fourier_embed(net, workspace)
     if precision == "bfloat16":
         return bfloat16_embed(net, features)
-    raise ValueError(f"unknown precision {precision!r} of distillation; choose 'float32' or 'bfloat16'")
+    known = "'float32', 'float32-fourier' or 'bfloat16'"
+    raise ValueError(f"unknown precision {precision!r} of distillation; choose {known}")

@@ -9,6 +9,7 @@ from david.c3d import C3D
 from david.clips import CHUNK, Clips
 from david.costs import free_bytes
 from david.fast_embed import bfloat16_features, compiling, frozen_embed
+from david.fourier import Workspace
 from david.loop import Loop
 from david.presets import Settings
 from david.seeds import derive, generator
@@ -54,7 +55,7 @@ class RandomFeatures:
         self.members = [torch.as_tensor(positions) for positions in train.by_class()]
         self.net = C3D(len(train.classes), settings.frames, settings.size, settings.width).to(train.device)
         self.net.requires_grad_(False)
-        self.features = bfloat16_features
+        self.features, self.workspace = bfloat16_features, Workspace()
         if compiling():
             self.net.embed, self.features = torch.compile(self.net.embed), torch.compile(self.features)
 
@@ -67,7 +68,7 @@ class RandomFeatures:
         picks = [own[torch.randperm(len(own), generator=random)[: self.batch_real]] for own in self.members]
         torch.rand(sum(map(len, picks[: self.classes.start])), generator=random)
         picks = picks[self.classes.start : self.classes.stop]
-        embed, means = frozen_embed(self.net, self.precision, self.features), []
+        embed, means = frozen_embed(self.net, self.precision, self.features, self.workspace), []
         at_once = self.train.at_once
         for chunk in class_chunks([len(pick) for pick in picks], at_once):
             some = picks[chunk.start : chunk.stop]

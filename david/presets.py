@@ -13,6 +13,7 @@ RULES = {
     "grid": _RECOMMENDED | {"search_warmup": 1, "search_episodes": 0, "search_beta": 1.0},  # every L once, to the end
     "full": _RECOMMENDED | {"search_beta": 1.0},  # episodes are whole distillations
     "paper-full": _PAPER | {"search_beta": 1.0},
+    "once": _RECOMMENDED | {"search_warmup": 1, "search_episodes": 0},  # the grid, by early stages
     "start": _RECOMMENDED | {"search_beta": 0.0},  # rewards of the segments as they start, real frames
     "halving": _RECOMMENDED | {"search_agent": "halving", "search_warmup": 0},  # the same budget, spent otherwise
     "shared": {"search_agent": "shared"},  # one L for all classes, by the settings' own rule
@@ -23,7 +24,7 @@ STAGES = ("distill_", "search_", "teacher_", "expert_", "mtt_", "vdsd_", "studen
 # What a setting may be: one of some words; a whole number of at least 1, or of at least these; a number of at least 0,
 # some of them at most 1.
 _CHOICES = {
-    "distill_precision": ("bfloat16", "float32"),
+    "distill_precision": ("bfloat16", "float32", "float32-fourier"),
     "distill_start": ("noise", "real"),
     "search_agent": ("q", "shared", "halving"),
     "search_reward": ("paper", "relative", "gain"),
@@ -55,7 +56,7 @@ class Settings:
     distill_lr: float = 10.0
     distill_momentum: float = 0.95  # SGD only
     distill_batch_real: int = 64  # real clips a class and iteration
-    distill_precision: str = "bfloat16"  # or "float32", of the real clips' pass; see david.fast_embed
+    distill_precision: str = "bfloat16"  # or "float32", "float32-fourier"; of the real clips' pass: david.fast_embed
     distill_start: str = "noise"  # "noise": N(0, 1); "real": segments start as frames of real clips
 
     search_agent: str = "q"  # "q": a Q-table a class; "shared": one for all classes; "halving": see david.search

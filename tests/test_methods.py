@@ -16,7 +16,7 @@ from david.static_dynamic import StaticDynamicSet
 TINY = preset("smoke", width=0.125, distill_iterations=1, distill_batch_real=2, search_episodes=5, teacher_steps=1)
 ALL = ("full", "random", "random:2", "random:1,2,8", "keyframe", "herding", "kcenter", "dm", "dm:2", "dm:any",
        "dm:published", "mtt", "vdsd", "vdsd:mtt", "david", "david:paper", "david:recommended", "david:grid",
-       "david:full", "david:paper-full", "david:start", "david:halving", "david:shared",
+       "david:full", "david:paper-full", "david:once", "david:start", "david:halving", "david:shared",
        "david:undistilled")  # fmt: skip
 FILES = ("full", "random", "keyframe", "herding", "kcenter", "dm", "mtt", "vdsd", "david")
 
@@ -110,13 +110,13 @@ def test_the_rivals_of_the_search_spend_their_iterations_otherwise(train):
     """N = 6 and beta = 1/3, so N_early = 2; T = 5 episodes."""
     settings = TINY.replace(distill_iterations=6, search_beta=1 / 3)
     spent = {}
-    for rule in ("recommended", "grid", "full", "paper-full", "start", "halving", "shared"):
+    for rule in ("recommended", "grid", "full", "paper-full", "once", "start", "halving", "shared"):
         distilled = run(f"david:{rule}", train, settings=settings)
         spent[rule] = [episode["iterations"] for episode in distilled.info["search"]["episodes"]]
         assert (len(set(distilled.policy.tolist())) == 1) or rule != "shared"
     assert spent["recommended"] == spent["shared"] == [2] * 5
     assert spent["grid"] == [6] * 4 and spent["full"] == spent["paper-full"] == [6] * 5
-    assert spent["start"] == [0] * 5
+    assert spent["once"] == [2] * 4 and spent["start"] == [0] * 5
     assert spent["halving"] == [1] * 4 + [2] * 2  # 10 iterations: 5 for four actions, 5 for two
 
 

@@ -40,12 +40,12 @@ def test_a_published_record_says_all_that_it_takes_to_make_it_again(path, monkey
     assert record_key(again | {"fingerprint": record["fingerprint"]}) == record_key(record)
 
 
-def test_bfloat16_changes_accuracies_by_less_than_they_deviate_over_seeds():
-    values = "float32", "bfloat16"
+@pytest.mark.parametrize(("precision", "more"), [("bfloat16", {("ucf12", "dm", 3)}), ("float32-fourier", set())])
+def test_a_faster_pass_changes_accuracies_by_less_than_they_deviate_over_seeds(precision, more):
+    values = "float32", precision
     pairs = side_by_side(map(read_json, RECORDS), {"distill_precision": values}, values)
-    assert {("motions", "dm", 3), ("motions", "david", 3), ("ucf12", "dm", 3)} <= {
-        (row.dataset, row.method, row.n) for row in pairs.itertuples()
-    }
+    found = {(row.dataset, row.method, row.n) for row in pairs.itertuples()}
+    assert {("motions", "dm", 3), ("motions", "david", 3)} | more <= found
     assert pairs["within"].all(), pairs
 
 

@@ -180,6 +180,12 @@ def test_expected_costs_are_those_of_a_search_that_tries_all_alike(train, made):
     assert spent["flops"] == pytest.approx(6 * expected["flops"])
 
 
+def test_early_stages_once_cost_beta_of_the_grid():
+    paper = preset("paper", distill_start="real")
+    grid, once, start = (expected_costs(paper.with_rule(rule), ipc=1)["flops"] for rule in ("grid", "once", "start"))
+    assert once / grid == pytest.approx(1 / 50, rel=2e-3) and start / grid < 1e-4
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_halving_finds_the_best_action_of_every_class(train, made, seed):
     found = search(train, KnownReward(noise=0.001), seed=seed, search_agent="halving", search_episodes=12)

@@ -74,6 +74,7 @@ _RULE_TITLES = {
     "grid": ("Grid search", None),
     "full": ("Full-length search", None),
     "paper-full": ("Full-length search (paper rule)", None),
+    "once": ("DAViD (each L once)", None),
     "start": ("DAViD (no early stage)", None),
     "halving": ("Successive halving", None),
     "shared": ("One learned L for all", None),
