@@ -60,6 +60,12 @@ def free_bytes(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] + kept
 
 
+def home(device: torch.device, count: int) -> torch.device:
+    """Where ``count`` bytes of videos and of their optimiser's state live: on ``device``, or on the host if they would
+    fill more than half of a GPU's free memory."""
+    return device if device.type != "cuda" or count <= free_bytes(device) // 2 else torch.device("cpu")
+
+
 @cache
 def clip_flops(frames: int, size: int, width: float) -> tuple[int, int]:
     """FLOPs of one clip through ``C3D.embed``: without a gradient, and with one to its pixels.

@@ -1,15 +1,15 @@
 """The product: distilled sets, which are saved without pickle and give training clips."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from david.clips import MEAN, STD, Clips
+from david.clips import MEAN, STD, Clips, send
 from david.files import atomic
 from david.seeds import generator as seeded
 from david.temporal import num_segments
@@ -58,6 +58,10 @@ class StoredSet:
         """Bytes of the stored tensors: the budget to report beside IPC."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
 
+    def to(self, device: torch.device | str) -> Self:
+        """The same set, stored on ``device``."""
+        return replace(self, **{name: tensor.to(device) for name, tensor in self.tensors.items()})
+
     def batch(self, generator: torch.Generator, size: int, natural: bool = False):
         """Training clips, as a student gets them.
 
@@ -76,7 +80,7 @@ class StoredSet:
         else:
             labels = balanced_labels(len(counts), size, generator)
         picks = (torch.rand(size, generator=generator, dtype=torch.float64) * counts[labels]).long()
-        return self.clips(labels, picks), labels.to(self.device)
+        return self.clips(labels, picks), send(labels, self.device)
 
     def numbers(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Every training clip once, class by class, as ``clips`` takes them: labels and picks, int64 (N,) each."""
@@ -186,7 +190,8 @@ class DistilledSet(StoredSet):
         repeats = self.frames // lengths
         video, segment = picks // repeats, picks % repeats
         frame = (segment * lengths)[:, None] + torch.arange(self.frames) // repeats[:, None]
-        return self.videos[labels[:, None], video[:, None], frame]
+        places = (send(own, self.device) for own in (labels[:, None], video[:, None], frame))
+        return self.videos[tuple(places)]
 
     @classmethod
     def _restore(cls, tensors, header):
@@ -200,7 +205,8 @@ class RealSet:
         self.train, self.info = train, info or {}
         self.classes, self.device = list(train.classes), train.device
         self.policy = torch.full((len(self.classes),), train.videos.shape[1])
-        self.clips_per_class = torch.bincount(torch.as_tensor(train.labels), minlength=len(self.classes))
+        self.labels = torch.as_tensor(train.labels)
+        self.clips_per_class = torch.bincount(self.labels, minlength=len(self.classes))
 
     @property
     def stored_bytes(self) -> int:
@@ -210,7 +216,7 @@ class RealSet:
     def batch(self, generator: torch.Generator, size: int):
         """Clips drawn uniformly, flipped where the labels allow it; as ``DistilledSet.batch``."""
         indices = torch.randint(len(self.train), (size,), generator=generator)
-        return self._clips(indices, generator), torch.as_tensor(self.train.labels)[indices].to(self.device)
+        return self._clips(indices, generator), send(self.labels[indices], self.device)
 
     def _clips(self, indices: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         return self.train.batch(indices, generator=generator, flip=self.train.flip)
@@ -232,5 +238,6 @@ class StillSet(RealSet):
         frames = torch.randint(
             self.train.frames, (len(self.train),), generator=seeded(generator.initial_seed(), "the frame of each video")
         )
-        still = clips[torch.arange(len(indices)), frames[indices]]  # (B, 3, H, W)
+        places = (send(own, self.device) for own in (torch.arange(len(indices)), frames[indices]))
+        still = clips[tuple(places)]  # (B, 3, H, W)
         return still[:, None].expand_as(clips)

@@ -34,9 +34,11 @@ def accuracy(net: C3D, test: Clips, batch: int = 128) -> dict:
 def evaluate(distilled: DistilledSet | RealSet, test: Clips, *, seed: int, settings: Settings) -> dict:
     """Train one student on the set by the ``student_`` recipe (the real set: by the ``teacher_`` recipe) and test it.
 
+    It trains on the device of the test clips, wherever the set is.
+
     Returns:
         what ``accuracy`` returns, and the student's "seed".
     """
     stage = "teacher" if isinstance(distilled, RealSet) else "student"
-    student = train_on(distilled, stage=stage, seed=seed, settings=settings)
+    student = train_on(distilled, stage=stage, seed=seed, settings=settings, device=test.device)
     return {"seed": seed, **accuracy(student, test)}

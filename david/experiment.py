@@ -67,16 +67,22 @@ class Experiment:
         """The dataset's listing: classes, train and test videos."""
         return load(self.name, self.root, **self.options)
 
+    @property
+    def _batch_bytes(self) -> int:
+        """What a student's step takes on a GPU."""
+        s = self.settings
+        return int(s.student_batch * s.frames * s.size**2 * BYTES_A_PIXEL * s.width)
+
     def _open(self, split: str) -> Clips:
         """The clips of a split, in the cache's file, once it is sure that a run will fit on a GPU."""
         s = self.settings
         if not self._opened and self.device.type == "cuda":
-            clip, free = s.frames * s.size**2, free_bytes(self.device)
-            count = len(self.dataset.train + self.dataset.test) * clip * 3
-            batch = int(s.student_batch * clip * BYTES_A_PIXEL * s.width)
-            if count + batch > free:
+            free = free_bytes(self.device)
+            count = len(self.dataset.train + self.dataset.test) * s.frames * s.size**2 * 3
+            if count + self._batch_bytes > free:
                 raise ValueError(
-                    f"the clips of {self.name} take {count / 2**30:.1f} GiB, a batch of a student {batch / 2**30:.1f} "
+                    f"the clips of {self.name} take {count / 2**30:.1f} GiB, a batch of a student "
+                    f"{self._batch_bytes / 2**30:.1f} "
                     f"more, and this GPU has {free / 2**30:.1f} free; lower frames, size or student_batch, take fewer "
                     f"classes, a larger GPU, or device='cpu'"
                 )
@@ -154,6 +160,7 @@ class Experiment:
         reset_peak(self.device)
         try:
             distilled, distilling = self._distill(identity, work)
+            distilled = self._within_reach(distilled)
             repeats = self.settings.student_repeats
             students = sharding.spread(repeats, lambda k: self._student(identity, distilled, k, work))
         finally:
@@ -219,7 +226,7 @@ class Experiment:
         path = self.store.path(identity).with_suffix(".safetensors")
         timing, spent = work / "distill.json", work / "spent.json"
         if sharding.first(lambda: path.exists() and timing.exists()):
-            return load_set(path, self.device), read_json(timing)
+            return load_set(path), read_json(timing)
         found, distilled, seconds = find_method(identity["method"]), None, None
         if found.sharded or sharding.rank() == 0:
             train, before, started = self.train, shared_seconds(), time.perf_counter()
@@ -236,7 +243,18 @@ class Experiment:
                 distilled.save(path)
                 write_json(timing, seconds)
         seconds = sharding.first(lambda: seconds)
-        return load_set(path, self.device) if distilled is None else distilled, seconds
+        return load_set(path) if distilled is None else distilled, seconds
+
+    def _within_reach(self, distilled: StoredSet | RealSet) -> StoredSet | RealSet:
+        """The set where students get their batches from: their device, or the host if a GPU has no room for it beside
+        the test clips and a student's step."""
+        if isinstance(distilled, RealSet):
+            return distilled
+        if self.device.type == "cuda":
+            distilled, _ = distilled.to("cpu"), self.test
+            if distilled.stored_bytes + self._batch_bytes > free_bytes(self.device):
+                return distilled
+        return distilled.to(self.device)
 
     def _student(self, identity: dict, distilled, k: int, work: Path) -> tuple[dict, float]:
         """Accuracies of student k and the seconds it took, likewise."""

@@ -113,7 +113,8 @@ def frozen_embed(
     """``net.embed`` for clips that need no gradient, with the weights of the moment.
 
     Args:
-        precision: "float32"; "float32-fourier", the same to a few millionths, see ``david.fourier``; or "bfloat16".
+        precision: "float32", which on a GPU torch multiplies in TF32 unless ``torch.backends.cudnn.allow_tf32`` is
+            False; "float32-fourier", on a processor the same to a few millionths, see ``david.fourier``; or "bfloat16".
         features: see ``bfloat16_embed``.
         workspace: see ``fourier_embed``.
 

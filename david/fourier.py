@@ -23,10 +23,10 @@ class Workspace(dict):
 
     def take(self, name: str, like: torch.Tensor, *shape: int) -> torch.Tensor:
         """A tensor of that shape, of the type and on the device of ``like``; what it held under this name is lost."""
-        count = math.prod(shape)
-        if name not in self or len(self[name]) < count:
-            self[name] = like.new_empty(count)
-        return self[name][:count].view(shape)
+        count, key = math.prod(shape), (name, like.dtype, like.device)
+        if key not in self or len(self[key]) < count:
+            self[key] = like.new_empty(count)
+        return self[key][:count].view(shape)
 
 
 def rotation(angles: torch.Tensor) -> torch.Tensor:
@@ -161,6 +161,8 @@ def max_pool(x: torch.Tensor, kernel: tuple[int, int, int]) -> torch.Tensor:
 
 def fourier_embed(net: C3D, workspace: Workspace | None = None) -> Callable[[torch.Tensor], torch.Tensor]:
     """A function like ``net.embed`` with the weights that ``net`` has now, in float32 and without gradients.
+
+    It is for square clips that are all of one size and length.
 
     All but the first convolution, whose three channels are too few, go by ``convolve``. Features differ from those of
     ``net.embed`` by a few millionths of their norm.

@@ -7,7 +7,7 @@ import torch
 from david import sharding
 from david.c3d import C3D
 from david.clips import CHUNK, Clips
-from david.costs import free_bytes
+from david.costs import home
 from david.fast_embed import bfloat16_features, compiling, frozen_embed
 from david.fourier import Workspace
 from david.loop import Loop
@@ -31,6 +31,19 @@ def dm_loss(real: torch.Tensor, synthetic: torch.Tensor) -> torch.Tensor:
         real, synthetic: (M, D) mean features of each class.
     """
     return (real - synthetic).square().sum()
+
+
+def few(count: int, among: int, random: torch.Generator) -> torch.Tensor:
+    """``count`` of the numbers below ``among``, all of them if there are not so many, without replacement.
+
+    In a time that does not grow with ``among`` beyond a few thousand, as an iteration draws from every class.
+    """
+    if among < max(4096, 4 * count):
+        return torch.randperm(among, generator=random)[:count]
+    found: dict[int, None] = {}
+    while len(found) < count:
+        found |= dict.fromkeys(torch.randint(among, (count,), generator=random).tolist())
+    return torch.tensor(list(found)[:count])
 
 
 class RandomFeatures:
@@ -57,7 +70,9 @@ class RandomFeatures:
         self.net.requires_grad_(False)
         self.features, self.workspace = bfloat16_features, Workspace()
         if compiling():
-            self.net.embed, self.features = torch.compile(self.net.embed), torch.compile(self.features)
+            # Not `embed`, which would be compiled anew for every layout of clips, up to torch's limit.
+            self.net.trunk.forward = torch.compile(self.net.trunk.forward)
+            self.features = torch.compile(self.features)
 
     @torch.no_grad()
     def draw(self, iteration: int) -> torch.Tensor:
@@ -65,7 +80,7 @@ class RandomFeatures:
         random = generator(self.seed, "iteration", iteration)
         self.net.reset(generator(self.seed, "network", iteration, device=self.train.device))
         # One stream draws for all classes, and the coins for mirroring after that, so draw for those left out too.
-        picks = [own[torch.randperm(len(own), generator=random)[: self.batch_real]] for own in self.members]
+        picks = [own[few(self.batch_real, len(own), random)] for own in self.members]
         torch.rand(sum(map(len, picks[: self.classes.start])), generator=random)
         picks = picks[self.classes.start : self.classes.stop]
         embed, means = frozen_embed(self.net, self.precision, self.features, self.workspace), []
@@ -110,22 +125,6 @@ def clip_pieces(videos: torch.Tensor, lengths: list[int], at_once: int) -> Itera
         yield partition(some, lengths[0])
 
 
-def home(device: torch.device, count: int) -> torch.device:
-    """Where ``count`` bytes of videos and of their optimiser's state live: on ``device``, or on the host if they would
-    fill more than half of a GPU's free memory."""
-    return device if device.type != "cuda" or count <= free_bytes(device) // 2 else torch.device("cpu")
-
-
-def check_room(train: Clips, ipc: int) -> None:
-    """ValueError where a distilled set would not fit on the GPU beside ``train``, as students train on it there."""
-    count = len(train.classes) * ipc * train.frames * 3 * train.size**2 * 4
-    if train.device.type == "cuda" and count > (free := free_bytes(train.device)):
-        raise ValueError(
-            f"the distilled set takes {count / 2**30:.1f} GiB and this GPU has {free / 2**30:.1f} free, but students "
-            f"train on the set there; lower the IPC, or take a larger GPU"
-        )
-
-
 class Distiller(Loop):
     """Distribution matching of every class at once, under one policy; on several ranks, of this rank's share of them.
 
@@ -167,7 +166,8 @@ class Distiller(Loop):
         """One iteration: new weights, new real clips, one optimiser step on every video."""
         real = self.real.draw(self.iteration)
         for chunk, part, optimizer in zip(self.chunks, self.leaves.values(), self.optimizers, strict=True):
-            visiting = part.detach().to(self.train.device).requires_grad_()  # the same memory, if that is its home
+            # A copy, or the same memory if this is its home.
+            visiting = part.detach().to(self.train.device, non_blocking=True).requires_grad_()
             self.backward(chunk, visiting, real[chunk.start : chunk.stop])
             part.grad = visiting.grad.to(part.device)
             optimizer.step()

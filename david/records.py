@@ -37,6 +37,7 @@ def made_on(device: torch.device) -> dict:
     threads = torch.get_num_threads()
     cpu = f"CPU, {threads} thread{'s' * (threads != 1)}"
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
+    name += ", TF32" if device.type == "cuda" and torch.backends.cudnn.allow_tf32 else ""
     name += f", {sharding.size()} processes" if sharding.size() > 1 else ""
     name += ", compiled" if compiling() else ""
     return {

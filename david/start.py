@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import torch
 
 from david.clips import Clips
+from david.costs import home
 from david.seeds import generator
 from david.temporal import num_segments
 
@@ -27,6 +28,14 @@ def noise(count: int, shape: tuple[int, ...], random: torch.Generator) -> Iterat
         yield from torch.randn(min(step, count - first), *shape, generator=random)
 
 
+def empty_videos(train: Clips, classes: int, ipc: int, device: torch.device | None = None) -> torch.Tensor:
+    """Memory for stored videos, float32 (classes, ipc, F, 3, H, W), on ``device`` or else at ``home``."""
+    shape = (classes, ipc, train.frames, 3, train.size, train.size)
+    device = device or home(train.device, 4 * math.prod(shape))
+    visits = train.device.type == "cuda" and device.type == "cpu"  # a GPU fetches fastest from pinned memory
+    return torch.empty(shape, device=device, pin_memory=visits)
+
+
 def start_videos(
     train: Clips, policy: torch.Tensor, *, ipc: int, seed: int, kind: str, classes: range | None = None, device=None
 ) -> torch.Tensor:
@@ -41,14 +50,12 @@ def start_videos(
             frames of a real clip of its own, so a partitioned video begins as a collage of F / L clips. Clips repeat
             only when a class has fewer than IPC * F / L.
         classes: return only the videos of these; they are the same as among those of all.
-        device: where to return them; that of ``train`` by default.
+        device: where to return them; by default that of ``train``, or the host if they would crowd a GPU.
     """
-    _, frames, height, width, _ = train.videos.shape
     classes = range(len(policy)) if classes is None else classes
-    shape = (ipc, frames, 3, height, width)
-    videos = torch.empty((len(classes), *shape), device=device or train.device)
+    videos = empty_videos(train, len(classes), ipc, device)
     if kind == "noise":
-        for c, video in zip(range(classes.stop), noise(len(policy), shape, generator(seed, "start"))):
+        for c, video in zip(range(classes.stop), noise(len(policy), videos.shape[1:], generator(seed, "start"))):
             if c in classes:
                 videos[c - classes.start] = video
         return videos
@@ -57,10 +64,10 @@ def start_videos(
     members = train.by_class()
     for video, c in zip(videos, classes, strict=True):
         length = int(policy[c])
-        count = ipc * num_segments(frames, length)
+        count = ipc * num_segments(train.frames, length)
         chosen = random_clips(members[c], count, seed=seed, label=c)
-        shown = (torch.arange(length) * 2 + 1) * frames // (2 * length)  # the middles of L equal parts
-        segments = video.view(count, length, 3, height, width)
+        shown = (torch.arange(length) * 2 + 1) * train.frames // (2 * length)  # the middles of L equal parts
+        segments = video.view(count, length, *video.shape[2:])
         for some, part in zip(segments.split(train.at_once), chosen.split(train.at_once), strict=True):
             some.copy_(train.batch(part)[:, shown.to(train.device)])
     return videos

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch.nn.functional import conv3d
 
+from david.clips import send
 from david.distilled import DistilledSet, StoredSet
 
 
@@ -77,7 +78,8 @@ class StaticDynamicSet(StoredSet):
     def clips(self, labels: torch.Tensor, picks: torch.Tensor) -> torch.Tensor:
         """Training clips by number, float (B, F, 3, H, W): number 4v + 2i + j is image 2v + i with dynamics 2v + j."""
         video, i, j = picks // 4, picks // 2 % 2, picks % 2
-        static, dynamic = self.static[labels, 2 * video + i], self.dynamic[labels, 2 * video + j]
+        labels, image, memory = (send(own, self.device) for own in (labels, 2 * video + i, 2 * video + j))
+        static, dynamic = self.static[labels, image], self.dynamic[labels, memory]
         return hallucinate(static, dynamic, self.weight, self.bias)
 
     def combinations(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:

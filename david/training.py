@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 
 from david.c3d import C3D
-from david.clips import Clips
+from david.clips import Clips, send
 from david.costs import shared
 from david.distilled import DistilledSet, RealSet
 from david.files import atomic, locked
@@ -73,7 +73,9 @@ def embed_clips(net: C3D, clips: Clips, batch: int = 128) -> torch.Tensor:
     return torch.cat([net.embed(clips.batch(part)) for part in positions])
 
 
-def train_on(source: DistilledSet | RealSet, *, stage: str, seed: int, settings: Settings) -> C3D:
+def train_on(
+    source: DistilledSet | RealSet, *, stage: str, seed: int, settings: Settings, device: torch.device | None = None
+) -> C3D:
     """A network trained from fresh weights on a set's batches, by the recipe of a stage.
 
     A set that MTT distilled brings the student's learning rate that was learned with it; SGD takes it, as MTT's authors
@@ -83,13 +85,19 @@ def train_on(source: DistilledSet | RealSet, *, stage: str, seed: int, settings:
         source: anything with ``batch``; the real set gives the paper's "Full DS" row and its teacher Phi_T (3.2).
         stage: "teacher" or "student": which settings hold the recipe.
         seed: fixes weights, batches and dropout.
+        device: to train on; that of the source by default. A set too large for a GPU stays on the host and sends
+            every batch.
     """
-    recipe = settings.recipe(stage)
+    device, recipe = device or source.device, settings.recipe(stage)
     if stage == "student" and recipe["optimizer"] == "sgd":
         recipe["lr"] = source.info.get("student_lr", recipe["lr"])
-    net = C3D(len(source.classes), settings.frames, settings.size, settings.width).to(source.device)
+    net = C3D(len(source.classes), settings.frames, settings.size, settings.width).to(device)
+
+    def draw(random: torch.Generator) -> tuple[torch.Tensor, ...]:
+        return tuple(send(part, device) for part in source.batch(random, recipe["batch"]))
+
     return train_network(
-        net, lambda random: source.batch(random, recipe["batch"]), steps=recipe["steps"], lr=recipe["lr"],
+        net, draw, steps=recipe["steps"], lr=recipe["lr"],
         optimizer=recipe["optimizer"], seed=seed, desc=stage,
     )  # fmt: skip
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from david.costs import clip_flops, peak_bytes, reset_peak, search_costs, shared, shared_seconds
+from david.costs import clip_flops, home, peak_bytes, reset_peak, search_costs, shared, shared_seconds
 from david.presets import Settings, preset
 
 CPU = torch.device("cpu")
@@ -20,6 +20,20 @@ def test_shared_time_adds_up_even_where_a_block_fails(monkeypatch):
     with pytest.raises(KeyError), shared():
         raise KeyError
     assert shared_seconds() - before == 3.5
+
+
+@pytest.fixture
+def gpu_of_120_bytes(monkeypatch):
+    """What torch says of a GPU."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 1000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 50)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 30)  # so 20 of the 50 are free
+
+
+@pytest.mark.parametrize(("bytes_held", "kind"), [(60, "cuda"), (61, "cpu")])
+def test_videos_that_crowd_a_gpu_live_on_the_host(gpu_of_120_bytes, bytes_held, kind):
+    assert home(torch.device("cuda", 0), bytes_held).type == kind
+    assert home(torch.device("cpu"), 10**15).type == "cpu"
 
 
 def test_flops_of_the_published_network():

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -337,6 +338,18 @@ def test_clips_that_do_not_fit_on_the_gpu_are_refused_before_they_are_decoded(ro
     assert len(experiment.dataset.train + experiment.dataset.test) == 6
     with pytest.raises(ValueError, match=r"the clips of ucf101 take 0.0 GiB, a batch .* and this GPU has 0.0 free"):
         experiment.train  # noqa: B018
+
+
+@pytest.mark.parametrize(("free", "where"), [(1000, "cuda:0"), (999, "cpu")])
+def test_students_draw_from_the_host_what_a_gpu_has_no_room_for(root, tmp_path, monkeypatch, free, where):
+    """Asked when the test clips are on the GPU, and the set, whose room a move would give free, is not."""
+    experiment, been = Experiment("ucf101", SETTINGS, Store(tmp_path), root=root, device="cuda:0"), []
+    distilled = SimpleNamespace(stored_bytes=1000 - 4 * 200 // 8 * 8 * 48 * 48)
+    distilled.to = lambda device: been.append(str(device)) or distilled
+    monkeypatch.setattr(Experiment, "test", property(lambda self: been.append("test clips")))
+    monkeypatch.setattr("david.experiment.free_bytes", lambda device: been.append("free?") or free)
+    assert experiment._within_reach(distilled) is distilled
+    assert been == ["cpu", "test clips", "free?", *([where] if where != "cpu" else [])]
 
 
 def test_an_unknown_dataset(tmp_path):

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import torch._dynamo.utils
 from test_matching import TINY
 from torch.nn.functional import conv3d
 from toy import noise_clips
@@ -118,18 +119,30 @@ def test_the_videos_move_the_same_way(settings, cosine):
     assert torch.cosine_similarity(*moved, dim=0) > cosine
 
 
+def graphs() -> int:
+    """How many torch has compiled so far."""
+    return torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+
+@pytest.fixture
+def nothing_compiled():
+    torch._dynamo.reset()
+
+
 @pytest.mark.parametrize("settings", [TINY, HALF], ids=["float32", "bfloat16"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # torch's own, as it compiles
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # likewise
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles with a C++ compiler")
-def test_compiled_networks_compute_the_same_whatever_their_weights(settings, monkeypatch):
+def test_compiled_networks_compute_the_same_whatever_their_weights(settings, monkeypatch, nothing_compiled):
     train, means = noise_clips(), []
     for asked in ("0", "1"):
         monkeypatch.setenv("DAVID_COMPILE", asked)
         real = RandomFeatures(train, seed=0, settings=settings)
-        for function in (real.net.embed, real.features):
+        for function in (real.net.trunk.forward, real.features):
             assert hasattr(function, "_torchdynamo_orig_callable") == (asked == "1")
+        before = graphs()
         means.append(torch.stack([real.draw(iteration) for iteration in range(3)]))  # three sets of weights
+        assert graphs() - before == (asked == "1")
     # What is fused is not rounded in between, so bfloat16 may differ by as much as it differs from float32.
     tolerance = 1e-5 if settings is TINY else 0.01
     assert (means[1] - means[0]).norm() <= tolerance * means[0].norm()
@@ -138,11 +151,18 @@ def test_compiled_networks_compute_the_same_whatever_their_weights(settings, mon
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 @pytest.mark.filterwarnings("ignore:The .grad attribute")
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles with a C++ compiler")
-def test_a_compiled_run_ends_at_the_same_videos(monkeypatch):
-    train, videos = noise_clips(), []
+def test_a_compiled_run_ends_at_the_same_videos(monkeypatch, nothing_compiled):
+    """And one of another policy or IPC finds it compiled: torch gives up silently when it was asked too often."""
+    train, videos, before = noise_clips(), [], graphs()
     for asked in ("0", "1"):
         monkeypatch.setenv("DAVID_COMPILE", asked)
         distiller = Distiller(train, torch.tensor([8, 2, 1]), ipc=1, seed=0, settings=TINY)
         distiller.run(2)
         videos.append(distiller.videos.detach())
     torch.testing.assert_close(*videos, rtol=1e-4, atol=1e-5)
+    Distiller(train, torch.tensor([8, 8, 8]), ipc=2, seed=0, settings=TINY).step()
+    found = graphs() - before
+    assert 2 <= found <= 4  # with and without a gradient, of one number of clips and of any
+    for ipc, lengths in [(3, [8, 4, 1]), (5, [2, 2, 2]), (7, [8, 8, 4])]:
+        Distiller(train, torch.tensor(lengths), ipc=ipc, seed=0, settings=TINY).step()
+    assert graphs() - before == found

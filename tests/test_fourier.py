@@ -121,4 +121,6 @@ def test_a_workspace_is_used_again():
         assert away(fourier_embed(net, workspace)(clips), net.embed(clips)) < 1e-5
         seen.append({name: memory.data_ptr() for name, memory in workspace.items()})
     assert seen[0] == seen[1]
-    assert workspace.take("places", clips, 3, 4).shape == (3, 4) and len(workspace["places"]) > 12
+    assert workspace.take("places", clips, 3, 4).shape == (3, 4) and len(workspace) == len(seen[0])
+    other = workspace.take("places", clips.double(), 3, 4), workspace.take("places", clips.to("meta"), 3, 4)
+    assert [(own.dtype, own.device.type) for own in other] == [(torch.float64, "cpu"), (torch.float32, "meta")]

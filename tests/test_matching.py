@@ -1,7 +1,5 @@
 """The matching loss, one step of the distiller, and its continuation from a checkpoint."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,7 @@ from toy import noise_clips
 
 from david.c3d import C3D
 from david.clips import Clips
-from david.matching import Distiller, RandomFeatures, check_room, class_means, dm_loss, home, pixel_optimizer
+from david.matching import Distiller, RandomFeatures, class_means, dm_loss, few, pixel_optimizer
 from david.presets import preset
 from david.reward import TeacherReward
 from david.seeds import generator
@@ -224,28 +222,20 @@ def test_no_gradient_is_spent_on_weights(train):
     assert all(weight.grad is None for weight in distiller.real.net.parameters())
 
 
-@pytest.fixture
-def gpu_of_120_bytes(monkeypatch):
-    """What torch says of a GPU."""
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 1000))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 50)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 30)  # so 20 of the 50 are free
+def test_few_of_many_are_different_and_any_of_them():
+    random = torch.Generator().manual_seed(0)
+    drawn = [few(50, 5000, random) for _ in range(400)]
+    assert all(len(own.unique()) == 50 and own.dtype == torch.int64 for own in drawn)
+    counts = torch.histc(torch.cat(drawn).float(), 10, 0, 5000)  # 20,000 numbers, 2,000 in each tenth of the range
+    assert counts.sum() == 20_000 and (counts - 2000).abs().max() < 200
+    again = torch.Generator().manual_seed(0)
+    assert all(torch.equal(few(50, 5000, again), own) for own in drawn)
 
 
-@pytest.mark.parametrize(("bytes_held", "kind"), [(60, "cuda"), (61, "cpu")])
-def test_videos_that_crowd_a_gpu_live_on_the_host(gpu_of_120_bytes, bytes_held, kind):
-    assert home(torch.device("cuda", 0), bytes_held).type == kind
-    assert home(torch.device("cpu"), 10**15).type == "cpu"
-
-
-def test_a_set_that_no_student_could_train_on_is_an_error_at_once(gpu_of_120_bytes):
-    def clips(kind):
-        return SimpleNamespace(classes=["a", "b"], frames=1, size=1, device=torch.device(kind))
-
-    check_room(clips("cuda"), 5)  # 2 classes x 5 videos of 3 float32 numbers: 120 bytes
-    check_room(clips("cpu"), 10**9)
-    with pytest.raises(ValueError, match=r"takes 0.0 GiB and this GPU has 0.0 free, .*lower the IPC"):
-        check_room(clips("cuda"), 6)
+def test_few_of_a_few_are_a_permutation():
+    for count, among in [(3, 5), (9, 5), (64, 4095), (2000, 7000)]:
+        expected = torch.randperm(among, generator=torch.Generator().manual_seed(1))[:count]
+        assert torch.equal(few(count, among, torch.Generator().manual_seed(1)), expected)
 
 
 def test_videos_away_from_home_take_the_same_steps(train, monkeypatch):

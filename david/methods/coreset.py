@@ -7,6 +7,7 @@ import torch
 
 from david.distilled import DistilledSet
 from david.methods.random import check_ipc
+from david.start import empty_videos
 from david.training import embed_clips, load_teacher
 
 
@@ -34,9 +35,8 @@ def select(train, choose: Callable, *, name: str, ipc, seed, settings, work: Pat
     teacher = load_teacher(train, settings=settings, folder=None if work is None else work.parent)
     # float64 and one device for the choice: on it, equal distances are always decided in the same way.
     features = embed_clips(teacher, train).cpu().double()
-    _, frames, height, width, _ = train.videos.shape
-    videos = torch.empty((len(train.classes), ipc, frames, 3, height, width), device=train.device)
+    videos = empty_videos(train, len(train.classes), ipc)
     for c, positions in enumerate(train.by_class()):
         videos[c] = train.batch(positions[choose(features[positions], ipc).numpy()])
-    policy = torch.full((len(videos),), frames)
+    policy = torch.full((len(videos),), train.frames)
     return DistilledSet(videos, policy, list(train.classes), {"method": name, "seed": seed})

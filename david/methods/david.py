@@ -4,7 +4,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from david.distilled import DistilledSet
-from david.matching import check_room
 from david.methods.dm import synthesize
 from david.reward import TeacherReward
 from david.search import learn_policy, make_agent
@@ -28,7 +27,7 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None, synthesis: 
     Returns:
         DistilledSet; its ``info["search"]`` holds the action set and the episodes.
     """
-    check_room(train, ipc)  # before the hours of teacher and search, as are the search's settings
+    # Before the hours of teacher and search, as it checks the search's settings.
     make_agent(len(train.classes), len(action_set(settings.frames)), seed=seed, settings=settings)
     teacher = load_teacher(train, settings=settings, folder=None if work is None else work.parent)
     reward = TeacherReward(teacher, train, settings.search_reward)

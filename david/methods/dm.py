@@ -5,7 +5,7 @@ from pathlib import Path
 
 from david import sharding
 from david.distilled import DistilledSet
-from david.matching import Distiller, check_room
+from david.matching import Distiller
 from david.temporal import given_policy
 
 
@@ -28,8 +28,10 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None, policy: tup
 
 
 def synthesize(train, policy, *, ipc, seed, settings, work, info) -> DistilledSet:
-    """The second half of Algorithm 1: distil all N iterations under a fixed policy, int64 (M,) of L."""
-    check_room(train, ipc)
+    """The second half of Algorithm 1: distil all N iterations under a fixed policy, int64 (M,) of L.
+
+    The set is where its videos were distilled: on the device, or on the host if they would crowd it there.
+    """
     distiller = Distiller(train, policy, ipc=ipc, seed=seed, settings=settings)
     shard = "" if sharding.size() == 1 else f"-{sharding.rank()}-of-{sharding.size()}"
     checkpoint = None if work is None else work / f"checkpoint{shard}.safetensors"
@@ -37,4 +39,4 @@ def synthesize(train, policy, *, ipc, seed, settings, work, info) -> DistilledSe
     info = {**info, "ipc": ipc, "seed": seed, "settings": asdict(settings)}
     # Ranks may differ in where their videos live; by way of the host they can be put together.
     videos = distiller.videos if sharding.size() == 1 else sharding.gather(distiller.videos.cpu(), len(policy))
-    return DistilledSet(videos.to(train.device), policy, list(train.classes), info)
+    return DistilledSet(videos, policy, list(train.classes), info)

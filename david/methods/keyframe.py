@@ -15,7 +15,7 @@ from david.decode import decode_frames, frame_indices
 from david.distilled import DistilledSet
 from david.methods.random import check_ipc
 from david.progress import track
-from david.start import random_clips
+from david.start import empty_videos, random_clips
 from david.video import DecodeError
 
 
@@ -36,8 +36,7 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None) -> Distille
     check_ipc([len(own) for own in train.by_class()], train.classes, ipc)
     if train.paths is None:
         raise ValueError("KeyFrame reads whole videos, and these clips have no paths: take them from clips.open_clips")
-    _, frames, height, width, _ = train.videos.shape
-    videos = torch.empty((len(train.classes), ipc, frames, 3, height, width), device=train.device)
+    videos = empty_videos(train, len(train.classes), ipc)
     picks = [random_clips(own, ipc, seed=seed, label=c).numpy() for c, own in enumerate(train.by_class())]
     chosen = track(np.concatenate(picks), desc="key frames", unit="video")
     damaged = []
@@ -51,8 +50,8 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None) -> Distille
             place.copy_(train.batch([pick])[0])
             damaged.append(str(train.names[pick]))
             continue
-        place.copy_(normalise(torch.from_numpy(whole[key_frames(whole, frames)]).to(train.device)))
-    policy = torch.full((len(videos),), frames)
+        place.copy_(normalise(torch.from_numpy(whole[key_frames(whole, train.frames)]).to(train.device)))
+    policy = torch.full((len(videos),), train.frames)
     info = {"method": "keyframe", "seed": seed} | ({"damaged": damaged} if damaged else {})
     return DistilledSet(videos, policy, list(train.classes), info)
 

@@ -54,7 +54,7 @@ class TrajectoryMatcher(Loop):
         self.train, self.ipc, self.seed, self.settings = train, ipc, seed, settings
         self.loss, self.losses = TrajectoryLoss(train, experts, seed=seed, settings=settings), []
         self.policy = torch.full((len(train.classes),), settings.frames)
-        videos = start_videos(train, self.policy, ipc=ipc, seed=seed, kind="real").requires_grad_()
+        videos = start_videos(train, self.policy, ipc=ipc, seed=seed, kind="real", device=train.device).requires_grad_()
         student_lr = torch.tensor(settings.mtt_student_lr, device=train.device, requires_grad=True)
         self.leaves = {"videos": videos, "student_lr": student_lr}
         s = settings
