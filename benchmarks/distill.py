@@ -3,12 +3,10 @@
     python benchmarks/distill.py
     python benchmarks/distill.py --width 1 --fourier 1    # and ours with convolutions by Fourier transforms
     python benchmarks/distill.py --compile 1      # and ours with its network compiled (``DAVID_COMPILE``)
-    python benchmarks/distill.py --width 1 --frames 16 --size 112 --classes 50 --compile 1   # a GPU
+    python benchmarks/distill.py --width 1 --frames 16 --size 112 --classes 101 --compile 1   # a GPU
 
 All figures of one call come from one process on one machine, in turns, the median of several; ratios between them
-mean something, seconds alone do not. The plain recipe is the one of the published code of DM on video, written anew
-from its description: real clips as float32 on the host, stacked and copied class by class; a new network in every
-iteration, in PyTorch's default layout, ReLU before the pool; one graph of all classes. It computes in float32 alone.
+mean something, seconds alone do not. The plain recipe is that of ``plain.DistributionMatching``.
 """
 
 import os
@@ -18,48 +16,17 @@ from unittest.mock import patch
 
 import measure
 import numpy as np
+import plain
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from david.c3d import C3D
-from david.clips import Clips, normalise
+from david.clips import Clips
 from david.fast_embed import frozen_embed
 from david.fourier import Workspace
 from david.matching import Distiller
 from david.presets import Settings
 from david.projection import iteration_flops
-
-
-class PlainRecipe:
-    """DM as earlier code runs it."""
-
-    def __init__(self, train: Clips, settings: Settings):
-        self.settings, self.device = settings, train.device
-        clips = normalise(train.videos.cpu()).transpose(1, 2).contiguous()  # (N, 3, F, H, W) float32, on the host
-        self.real = [list(clips[torch.as_tensor(own)]) for own in train.by_class()]
-        shape = (len(self.real), 3, settings.frames, settings.size, settings.size)
-        self.videos = torch.randn(shape, device=self.device, requires_grad=True)
-        self.optimizer = torch.optim.SGD([self.videos], settings.distill_lr, momentum=settings.distill_momentum)
-
-    def network(self) -> nn.Module:
-        channels = [3, *(max(1, round(self.settings.width * c)) for c in (64, 128, 128))]
-        layers = []
-        for inputs, outputs, pool in zip(channels, channels[1:], ((1, 2, 2), (2, 2, 2), (2, 2, 2))):
-            conv = nn.Conv3d(inputs, outputs, (3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3))
-            layers += [conv, nn.ReLU(inplace=True), nn.MaxPool3d(pool)]
-        return nn.Sequential(*layers, nn.Flatten()).to(self.device).requires_grad_(False)
-
-    def step(self) -> None:
-        net, loss = self.network(), torch.zeros((), device=self.device)
-        for c, real in enumerate(self.real):
-            chosen = torch.randperm(len(real))[: self.settings.distill_batch_real]
-            batch = torch.stack([real[i] for i in chosen]).to(self.device)
-            loss = loss + (net(batch).mean(0) - net(self.videos[c : c + 1]).mean(0)).square().sum()
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        loss.item()
 
 
 class BareEmbed:
@@ -83,9 +50,10 @@ class BareEmbed:
 
 
 def layer_runners(train: Clips, settings: Settings) -> tuple[dict, dict[str, int]]:
-    """Every layer of the network, in float32 on up to 32 real clips, and the FLOP of each: where the time goes."""
-    net = C3D(len(train.classes), settings.frames, settings.size, settings.width).to(train.device)
-    x = train.batch(np.arange(min(32, len(train)))).transpose(1, 2)
+    """Every layer of the network, on up to 32 real clips, and the FLOP of each: where the time goes."""
+    number = torch.bfloat16 if settings.distill_precision == "bfloat16" else torch.float32
+    net = C3D(len(train.classes), settings.frames, settings.size, settings.width).to(train.device, number)
+    x = train.batch(np.arange(min(32, len(train)))).transpose(1, 2).to(number)
     runners, flops, counts = {}, {}, {}
     with torch.no_grad():
         for layer in net.trunk:
@@ -108,7 +76,7 @@ def main(arguments: list[str] | None = None) -> None:
     train = measure.noise_clips(options.classes, options.clips, options.frames, options.size, device)
     policy = measure.policy_of("dm", options.classes, options.frames)
     best, (layers, layer_flops) = [], layer_runners(train, settings)
-    runners = {"plain recipe": PlainRecipe(train, settings).step}
+    runners = {"plain recipe": plain.DistributionMatching(train, settings).step}
     ours = {"": (settings, "0")}
     if options.compile:
         ours[", compiled"] = settings, "1"
@@ -130,20 +98,22 @@ def main(arguments: list[str] | None = None) -> None:
     if options.precision == "float32":
         work = {"float32": real + synthetic}
     parts, rate = {name: median(times[name]) for name in layers}, measure.best_of(best)
+    least = measure.least_seconds(work, rate)
     ratios = {f"plain / david{name}": measure.ratio(times["plain recipe"], times[f"david{name}"]) for name in ours}
     for name in ours:
         if bare := times.get(f"bare embed{name}"):
             ratios[f"david / bare embed{name}"] = measure.ratio(times[f"david{name}"], bare)
     result = {
         "what": "an iteration of DM at IPC 1",
-        "setting": setting | {"classes": options.classes},
+        "setting": setting | {"classes": options.classes, "repeats": options.repeats},
         "seconds": {name: times[name] for name in iterations},
         **ratios,
-        "share of the bound": measure.least_seconds(work, rate) / median(times["david"]),
+        "share of the bound": least / median(times["david"]),
+        **{f"share of the bound{name}": least / median(times[f"david{name}"]) for name in ours if name == ", compiled"},
         "layers": {
             name: {
                 "share of the network": spent / sum(parts.values()),
-                "share of the bound": layer_flops[name] / rate["float32"] / median(times[name]),
+                "share of the bound": layer_flops[name] / rate[options.precision] / median(times[name]),
             }
             for name, spent in parts.items()
         },

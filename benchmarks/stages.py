@@ -1,18 +1,25 @@
 """How near every stage comes to its bound: what the same arithmetic, or the same copying, takes at best.
 
     python benchmarks/stages.py
-    python benchmarks/stages.py --width 1 --frames 16 --size 112 --classes 50 --clips 64 --batch 256    # a GPU
+    python benchmarks/stages.py --width 1 --frames 16 --size 112 --classes 50 101 --clips 64 --batch 256    # a GPU
 
+One axis at a time leaves a base point: the first of `--classes`, `--ipc` and `--size`. Every point has a process of
+its own, with memory measured as in `growth.py`.
 Sampling is bound by copying: each value is read as a byte and written as four. All else is bound by the rate of large
 matrix products, of the precision it computes in. Bounds are measured in turns with the stages, in one process. An
-episode of the search is run with its early stage, a tenth of a distillation, and with a whole one in its place.
+episode of the search is run with its early stage, a tenth of a distillation, and with a whole one in its place. Where
+earlier code has such a stage, its way takes part in the turns (see ``plain``); DM's is in `distill.py`.
 """
 
+from argparse import Namespace
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
 import measure
+import plain
 import torch
+from growth import STEADY
 
 from david.c3d import C3D
 from david.costs import clip_flops
@@ -28,15 +35,17 @@ from david.temporal import action_set
 from david.training import train_on
 
 EARLY = 0.1  # of a distillation: the early stage of an episode
+AXES = ("classes", "ipc", "size")
 
 
 @dataclass
 class Stage:
-    """What to call, how many clips that handles, and its work: FLOP by precision, or bytes to "copy"."""
+    """What to call, how many clips that handles, its work (FLOP by precision, or bytes to "copy"), and a plain way."""
 
-    run: object
+    run: Callable
     clips: float
     work: dict[str, float]
+    plain: Callable | None = None
 
 
 def matching(settings: Settings, policy, ipc: int, iterations: int = 1, looks: int = 0) -> tuple[float, dict]:
@@ -74,13 +83,17 @@ def stages(options) -> dict[str, Stage]:
     return {
         "sampling": Stage(
             lambda: train.batch(positions, generator=generator(0, "coins"), flip=True),
-            batch, {"copy": 5 * batch * frames * options.size**2 * 3},
+            batch, {"copy": 5 * batch * frames * options.size**2 * 3}, plain.sampling(train, positions),
         ),
         "student training": Stage(
             lambda: train_on(stored, stage="student", seed=0, settings=settings),
             trained, {"float32": trained * student_flops(**shape, classes=options.classes)},
+            plain.training(stored, settings),
         ),
-        "evaluation": Stage(lambda: accuracy(net, train), len(train), {"float32": len(train) * without}),
+        "evaluation": Stage(
+            lambda: accuracy(net, train),
+            len(train), {"float32": len(train) * without}, plain.evaluation(train, settings),
+        ),
         "episode, early stage": Stage(
             lambda: learn_policy(train, reward, **given, settings=settings),
             *matching(settings, drawn, options.ipc, settings.early_iterations, looks=2),
@@ -94,37 +107,61 @@ def stages(options) -> dict[str, Stage]:
     }  # fmt: skip
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Measure, print every stage's share of its bound, write the record."""
-    numbers = {"classes": 10, "clips": 16, "ipc": 1, "frames": 8, "size": 48, "batch": 64}
-    numbers |= {"iterations": 20, "steps": 10, "repeats": 3}
-    options, load = measure.options(__doc__, arguments, **numbers), measure.load()
+def point(options) -> dict:
+    """Every stage at one size, in turns; then each once more, for its peak memory. To be called in a new process.
+
+    Returns:
+        the place, "stages": name -> "clips", "work", "seconds" (a list), "share of the bound", "peak_bytes" and, where
+        earlier code has such a stage, "plain / ours"; "whole / early episode" and "rates".
+    """
     device, best, found = options.device, [], stages(options)
     runners = {name: stage.run for name, stage in found.items()}
+    runners |= {f"plain {name}": stage.plain for name, stage in found.items() if stage.plain}
     runners["bound"] = lambda: best.append(measure.rates(device, *sorted({"float32", options.precision})))
     times = measure.in_turns(runners, options.repeats, device)
     rate, rows = measure.best_of(best), {}
     for name, stage in found.items():
-        spent = times[name]
+        with measure.Peak(device) as peak:
+            stage.run()
         rows[name] = {
             "clips": stage.clips,
             "work": stage.work,
-            "seconds": spent,
-            "clips per second": [stage.clips / value for value in spent],
-            "share of the bound": measure.least_seconds(stage.work, rate) / median(spent),
+            "seconds": times[name],
+            "share of the bound": measure.least_seconds(stage.work, rate) / median(times[name]),
+            "peak_bytes": peak.own,
         }
-        print(f"{name:28} {rows[name]['share of the bound']:6.1%} of its bound")
+        if stage.plain:
+            rows[name]["plain / ours"] = measure.ratio(times[f"plain {name}"], times[name])
     whole, early = (times[f"episode, {kind}"] for kind in ("whole distillation", "early stage"))
-    setting = {name: value for name, value in vars(options).items() if name not in ("out", "device")}
+    place = {name: getattr(options, name) for name in AXES}
+    return place | {"stages": rows, "whole / early episode": measure.ratio(whole, early), "rates": best}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure point by point, print every stage's share of its bound, write the record."""
+    numbers = {"classes": (10, 30), "ipc": (1, 5), "size": (48, 64), "frames": 8, "clips": 16, "batch": 64}
+    numbers |= {"iterations": 20, "steps": 10, "repeats": 3}
+    options, load = measure.options(__doc__, arguments, **numbers), measure.load()
+    base = {name: getattr(options, name)[0] for name in AXES}
+    places = [base, *({**base, name: value} for name in AXES for value in getattr(options, name)[1:])]
+    points = []
+    for place in places:
+        own = Namespace(**vars(options) | place)
+        found = measure.apart(point, own, environment=STEADY)
+        points.append(found)
+        print(", ".join(f"{name} {value}" for name, value in place.items()))
+        for name, row in found["stages"].items():
+            beside = f", plain code {row['plain / ours']:5.2f} times as long" if "plain / ours" in row else ""
+            share, peak = row["share of the bound"], row["peak_bytes"] / 2**20
+            print(f"    {name:28} {share:6.1%} of its bound, {peak:6.1f} MiB{beside}", flush=True)
     result = {
-        "what": "the stages of a run, each beside its bound",
-        "setting": setting,
+        "what": "the stages of a run, each beside its bound, along one axis at a time",
+        "setting": {name: value for name, value in vars(options).items() if name not in ("out", "device", *AXES)},
+        "base": base,
         "early stage": EARLY,
-        "stages": rows,
-        "whole / early episode": measure.ratio(whole, early),
-        "rates": best,
+        "points": points,
     }
-    print(measure.write("stages", options.out, device, load, result).name)
+    print(measure.write("stages", options.out, options.device, load, result).name)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from david.c3d import C3D
+from david.clips import BYTES_A_PIXEL
 from david.presets import Settings
 
 _shared = 0.0
@@ -64,6 +65,12 @@ def home(device: torch.device, count: int) -> torch.device:
     """Where ``count`` bytes of videos and of their optimiser's state live: on ``device``, or on the host if they would
     fill more than half of a GPU's free memory."""
     return device if device.type != "cuda" or count <= free_bytes(device) // 2 else torch.device("cpu")
+
+
+def student_bytes(settings: Settings) -> int:
+    """What a student's step takes on a GPU, beside the clips and the set that it draws from."""
+    s = settings
+    return int(s.student_batch * s.frames * s.size**2 * BYTES_A_PIXEL * s.width)
 
 
 @cache

@@ -11,8 +11,8 @@ import torch
 
 from david import sharding
 from david.cache import sampling_of
-from david.clips import BYTES_A_PIXEL, Clips, file_size, fingerprint, open_clips
-from david.costs import free_bytes, peak_bytes, reset_peak, shared_seconds
+from david.clips import Clips, file_size, fingerprint, open_clips
+from david.costs import free_bytes, peak_bytes, reset_peak, shared_seconds, student_bytes
 from david.datasets import base, check_name, load
 from david.distilled import RealSet, StoredSet
 from david.evaluate import evaluate
@@ -67,22 +67,15 @@ class Experiment:
         """The dataset's listing: classes, train and test videos."""
         return load(self.name, self.root, **self.options)
 
-    @property
-    def _batch_bytes(self) -> int:
-        """What a student's step takes on a GPU."""
-        s = self.settings
-        return int(s.student_batch * s.frames * s.size**2 * BYTES_A_PIXEL * s.width)
-
     def _open(self, split: str) -> Clips:
         """The clips of a split, in the cache's file, once it is sure that a run will fit on a GPU."""
         s = self.settings
         if not self._opened and self.device.type == "cuda":
             free = free_bytes(self.device)
             count = len(self.dataset.train + self.dataset.test) * s.frames * s.size**2 * 3
-            if count + self._batch_bytes > free:
+            if count + (batch := student_bytes(s)) > free:
                 raise ValueError(
-                    f"the clips of {self.name} take {count / 2**30:.1f} GiB, a batch of a student "
-                    f"{self._batch_bytes / 2**30:.1f} "
+                    f"the clips of {self.name} take {count / 2**30:.1f} GiB, a batch of a student {batch / 2**30:.1f} "
                     f"more, and this GPU has {free / 2**30:.1f} free; lower frames, size or student_batch, take fewer "
                     f"classes, a larger GPU, or device='cpu'"
                 )
@@ -252,7 +245,7 @@ class Experiment:
             return distilled
         if self.device.type == "cuda":
             distilled, _ = distilled.to("cpu"), self.test
-            if distilled.stored_bytes + self._batch_bytes > free_bytes(self.device):
+            if distilled.stored_bytes + student_bytes(self.settings) > free_bytes(self.device):
                 return distilled
         return distilled.to(self.device)
 

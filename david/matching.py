@@ -8,7 +8,7 @@ from david import sharding
 from david.c3d import C3D
 from david.clips import CHUNK, Clips
 from david.costs import home
-from david.fast_embed import bfloat16_features, compiling, frozen_embed
+from david.fast_embed import bfloat16_features, compiling, frozen_embed, round_weights
 from david.fourier import Workspace
 from david.loop import Loop
 from david.presets import Settings
@@ -79,6 +79,8 @@ class RandomFeatures:
         """Mean features (M, D) of ``distill_batch_real`` real clips a class, drawn without replacement."""
         random = generator(self.seed, "iteration", iteration)
         self.net.reset(generator(self.seed, "network", iteration, device=self.train.device))
+        if self.precision == "bfloat16":
+            round_weights(self.net)
         # One stream draws for all classes, and the coins for mirroring after that, so draw for those left out too.
         picks = [own[few(self.batch_real, len(own), random)] for own in self.members]
         torch.rand(sum(map(len, picks[: self.classes.start])), generator=random)

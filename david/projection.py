@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from david import records
 from david.c3d import C3D
-from david.costs import clip_flops
+from david.costs import clip_flops, student_bytes
 from david.files import read_json
 from david.presets import Settings
 from david.search import expected_costs
@@ -87,15 +87,25 @@ def memory(record: dict, method: str) -> dict[str, float]:
     }
 
 
-def peak(grown: dict, settings: Settings, stored: float) -> float:
-    """Peak bytes of an iteration by ``memory``: for clips of these settings and so many bytes of stored videos."""
-    return grown["per stored byte"] * stored + grown["per value"] * clip_values(settings) + grown["constant"]
+def peak(grown: dict, settings: Settings, stored: float, wider: float = 1) -> float:
+    """Peak bytes of an iteration by ``memory``: for clips of these settings and so many bytes of stored videos.
+
+    Args:
+        wider: how many times as wide as the measured network; what is not stored videos is taken to grow with it.
+    """
+    working = grown["per value"] * clip_values(settings) + grown["constant"]
+    return grown["per stored byte"] * stored + wider * working
 
 
 def sustained(record: dict) -> float:
     """FLOP/s, of those that are needed, that DAViD sustains at the largest IPC of a growth record."""
     point = max((p for p in record["points"] if p["method"] == "david"), key=lambda p: p["ipc"])
     return point["FLOP"] / median(point["seconds"])
+
+
+def reached(record: dict) -> float:
+    """The share of the best rate of matrix products, in the record's precision, that ``sustained`` is."""
+    return sustained(record) / record["rates"][record["setting"]["precision"]]
 
 
 @cache
@@ -128,7 +138,8 @@ def project(
 ) -> dict[str, float]:  # fmt: skip
     """The bytes, FLOPs and seconds of one run of DAViD; classes are shared out over devices, which do not communicate.
 
-    Left out: reading clips from a disk that cannot keep up, what devices with fewer classes wait, checkpoints.
+    Left out: reading clips from a disk that cannot keep up, what devices with fewer classes wait, writing checkpoints,
+    random numbers that the host draws, test clips.
 
     Args:
         settings: preset and track.
@@ -143,7 +154,9 @@ def project(
 
     Returns:
         "data bytes" (uint8 clips, on disk, and on every device that is to hold them), "stored bytes" (the distilled
-        set), "device bytes" (of one device, without the data), "iteration FLOP" (all classes), the "... FLOP" and
+        set), "device bytes" and "student bytes" (of one device that distils, and of one that trains a student, without
+        the data; the set may stay on the host), "checkpoint bytes" (of all devices, videos and momentum, every time),
+        "iteration FLOP" (all classes), the "... FLOP" and
         "... seconds" of "search" (episodes, their rewards, and the real clips' features once), "synthesis", "teacher"
         (which one device trains while the others wait) and "students", and "decoding seconds".
     """
@@ -168,6 +181,8 @@ def project(
         "data bytes": clips * clip_values(s),
         "stored bytes": classes * ipc * stored_bytes(s),
         "device bytes": share * ipc * stored_bytes(s) * bytes_per_stored + working,
+        "student bytes": student_bytes(s),
+        "checkpoint bytes": 2 * classes * ipc * stored_bytes(s),
         "iteration FLOP": iteration,
         **{f"{name} FLOP": value for name, value in flops.items()},
         **{f"{name} seconds": value * part[name] / flops_per_second for name, value in flops.items()},

@@ -91,6 +91,20 @@ def compare(published: Iterable[dict], again: Iterable[dict]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def added(rows: list[dict], earlier: dict, here: dict) -> list[dict]:
+    """``rows`` and those of an earlier report whose dataset, method, IPC and settings they have not.
+
+    Raises:
+        ValueError: the earlier report is of another machine or of other versions than ``here``.
+    """
+    if other := [name for name, own in here.items() if earlier[name] != own]:
+        raise ValueError(f"--add: that report is of another {other[0]}, {earlier[other[0]]} and not {here[other[0]]}")
+    names = ("dataset", "method", "ipc", "settings")
+    have = {tuple(row[name] for name in names) for row in rows}
+    kept = [row for row in earlier["rows"] if tuple(row[name] for name in names) not in have]
+    return sorted(rows + kept, key=lambda row: tuple(row[name] for name in names))
+
+
 def _changes(settings: dict) -> str:
     """What a record's settings have that the preset ``demo`` has not, "size 64, student_repeats 5"; "" for nothing."""
     demo = preset("demo")
@@ -121,6 +135,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m david.reproduce", description=__doc__)
     parser.add_argument("--root", type=Path, default=Path.cwd(), help="the repository (default: this folder)")
     parser.add_argument("--into", type=Path, help="where the new records go (default: runs/reproduced)")
+    parser.add_argument(
+        "--add", type=Path, help="a report of this machine and these versions to keep the other rows of"
+    )
     parser.add_argument("--dataset", help="only the records of this dataset")
     parser.add_argument("--only", default="*", help="compute only records whose names match, such as '*-dm-ipc1-*'")
     parser.add_argument("--videos", type=_folder, action="append", default=[], help="dataset=folder of its videos")
@@ -146,17 +163,11 @@ def main(arguments: list[str] | None = None) -> int:
     if there:
         table = compare([chosen[path] for path in there], [read_json(folder / path.name) for path in there])
         print(table.to_string(index=False))
-        sessions = [read_json(path) for path in sorted((folder / "sessions").glob("*.json"))]
-        jobs = max((session["jobs"] for session in sessions), default=jobs)
-        report = {
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": machine(),
-            "versions": versions(),
-            "jobs": jobs,
-            # As if all sessions had had the jobs of the largest.
-            "seconds": sum(session["seconds"] * session["jobs"] for session in sessions) / jobs,
-            "rows": table.to_dict("records"),
-        }
+        here = {"machine": machine(), "versions": versions()}
+        rows = (
+            added(table.to_dict("records"), read_json(options.add), here) if options.add else table.to_dict("records")
+        )
+        report = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **here, "rows": rows}
         write_json(folder / "reproduction.json", report)
     for line in failed:
         print(line, file=sys.stderr)
@@ -164,22 +175,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _compute(todo: list[Path], folder: Path, videos: dict[Path, str | None], jobs: int) -> list[str]:
-    """Make the records and return a line for each that failed. The time spent is kept, even if interrupted."""
+    """Make the records and return a line for each that failed."""
     if not todo:
         return []
     if jobs > 1:
         os.environ["DAVID_PROGRESS"] = "0"  # bars of several processes would overwrite each other
-    started, failed = time.perf_counter(), []
-    session = folder / "sessions" / f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%S.%f}.json"
-    calls = (delayed(_attempt)(path, folder, videos[path]) for path in todo)
-    try:
-        results = Parallel(n_jobs=jobs, return_as="generator_unordered")(calls)
-        for number, (name, seconds, error) in enumerate(results, 1):
-            print(f"[{number}/{len(todo)}] {name}: {'failed' if error else f'{seconds:.0f} s'}", flush=True)
-            failed += [f"{name}: {error}"] if error else []
-            write_json(session, {"seconds": time.perf_counter() - started, "jobs": jobs})
-    finally:
-        write_json(session, {"seconds": time.perf_counter() - started, "jobs": jobs})
+    calls, failed = (delayed(_attempt)(path, folder, videos[path]) for path in todo), []
+    results = Parallel(n_jobs=jobs, return_as="generator_unordered")(calls)
+    for number, (name, seconds, error) in enumerate(results, 1):
+        print(f"[{number}/{len(todo)}] {name}: {'failed' if error else f'{seconds:.0f} s'}", flush=True)
+        failed += [f"{name}: {error}"] if error else []
     return failed
 
 

@@ -42,12 +42,12 @@ def growth(record: dict) -> plt.Figure:
 
 
 def shares(record: dict) -> plt.Figure:
-    """The share of its bound that each stage reaches, a bar a stage.
+    """The share of its bound that each stage reaches at the base point, a bar a stage.
 
     Args:
         record: of ``benchmarks/stages.py``.
     """
-    stages = record["stages"]
+    stages = record["points"][0]["stages"]
     reached = [100 * stage["share of the bound"] for stage in stages.values()]
     copied = ["copy" in stage["work"] for stage in stages.values()]
     colours = [COLOURS["appearance"] if copy else COLOURS["motion"] for copy in copied]

@@ -92,8 +92,9 @@ def side_by_side(records: Iterable[dict], changes: dict[str, tuple], names: tupl
 
     Returns:
         columns dataset, method, ipc, n (pairs), the two of ``names`` (percent, mean ± std over seeds), difference
-        (points of top-1, the second minus the first, mean ± std over the pairs), within (whether its mean is at most
-        the larger deviation over seeds), policy (the share of classes whose L is the same), changed (in words).
+        (points of top-1, the second minus the first, mean ± std over the pairs), error (standard error of its mean, in
+        points), within (whether its mean is at most the larger deviation over seeds), sure (whether it is more than two
+        standard errors), policy (the share of classes whose L is the same), changed (in words).
     """
     found: dict[tuple, tuple[dict, dict]] = {}
     for record in records:
@@ -111,7 +112,7 @@ def side_by_side(records: Iterable[dict], changes: dict[str, tuple], names: tupl
             one, other = (summary(side).iloc[0] for side in pairs)
             apart = pd.Series([summary([b])["mean"][0] - summary([a])["mean"][0] for a, b in zip(*pairs)])
             lengths = [[length for record in side for length in record["frames_per_segment"]] for side in pairs]
-            spread = f" ± {100 * apart.std():.1f}" if len(seeds) > 1 else ""
+            spread, error = f" ± {100 * apart.std():.1f}" if len(seeds) > 1 else "", apart.sem()
             known = {setting: pair for setting, pair in changes.items() if setting in pairs[0][0]["settings"]}
             rows.append(
                 {
@@ -122,6 +123,8 @@ def side_by_side(records: Iterable[dict], changes: dict[str, tuple], names: tupl
                     names[0]: percent(one["mean"], one["std"]),
                     names[1]: percent(other["mean"], other["std"]),
                     "difference": f"{100 * apart.mean():+.1f}{spread}",
+                    "error": 100 * error,
+                    "sure": abs(apart.mean()) > 2 * error,  # of one pair nothing is: its error is not a number
                     "within": abs(apart.mean()) <= max(one["std"], other["std"]),
                     "policy": sum(a == b for a, b in zip(*lengths)) / len(lengths[0]),
                     "changed": ", ".join(f"{setting} {a} to {b}" for setting, (a, b) in known.items()),
@@ -134,7 +137,9 @@ def show_pairs(table: pd.DataFrame, index: str, without: Iterable[str]):
     """What ``side_by_side`` returned for display, named by its column ``index``; see ``show``."""
     titles = table["method"].map(lambda name: method(name).title)
     shown = table.assign(method=titles, policy=table["policy"].map("{:.0%}".format)).set_index(index).rename_axis(None)
-    return show(shown.drop(columns=["within", *without]).rename(columns={"policy": "L kept", "ipc": "IPC"}))
+    return show(
+        shown.drop(columns=["error", "sure", "within", *without]).rename(columns={"policy": "L kept", "ipc": "IPC"})
+    )
 
 
 def verdict(table: pd.DataFrame) -> str:

@@ -26,7 +26,7 @@ AGAIN = """## The published records, computed again
 
 `make reproduce` computes every published record anew and compares. *Identical* counts the records whose accuracies are
 the same to the last digit; a difference is in points of top-1 accuracy, beside the published deviation over seeds.
-The seconds of both are in `book/reproduction.json`."""
+The seconds of both are in `book/reproduction.json`, and time is summed as above."""
 
 
 def write_page(root: Path, plan: list[dict]) -> Path:
@@ -111,12 +111,10 @@ def _again(root: Path) -> list[str]:
         return ["No report of such a run is part of this copy of the book."]
     report = read_json(path)
     rows = pd.DataFrame(report["rows"])
-    processes = "one process" if report["jobs"] == 1 else f"{report['jobs']} processes"
-    said = f"Done on {report['time'][:10]} on {report['machine']}, torch {report['versions']['torch']}: "
+    hours = (rows["n"] * rows["seconds again"]).sum() / 3600
+    said = f"Done until {report['time'][:10]} on {report['machine']}, torch {report['versions']['torch']}: "
     published = sum(1 for _ in (root / "book" / "records").glob("*.json"))
-    said += (
-        f"{rows['n'].sum()} of the {published} published records in {report['seconds'] / 3600:.2f} h by {processes}, "
-    )
+    said += f"{rows['n'].sum()} of the {published} published records in {hours:.2f} h of processes of one thread, "
     said += f"{rows['identical'].sum()} of them identical."
     shown = rows.drop(columns=["seconds published", "seconds again"])
     # Means stay in one line, a list of lengths may break; it has to fit a laptop's page.

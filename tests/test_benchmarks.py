@@ -10,7 +10,9 @@ import pytest
 import torch
 from conftest import write_video
 
+from david.c3d import C3D
 from david.costs import clip_flops
+from david.distilled import DistilledSet
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
 CPU = torch.device("cpu")
@@ -22,7 +24,7 @@ def load(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
     before = set(sys.modules)
     yield importlib.import_module
-    for name in {"measure", "decode", "distill", "growth", "stages"} & set(sys.modules) - before:
+    for name in {"measure", "decode", "distill", "growth", "plain", "stages"} & set(sys.modules) - before:
         del sys.modules[name]
 
 
@@ -134,13 +136,18 @@ def test_memory_is_flat_in_classes_once_a_chunk_is_full(load):
     assert max(rest) / min(rest) < 1.1
 
 
+@linux
 def test_stages(tmp_path, load, capsys, monkeypatch):
     monkeypatch.setenv("DAVID_PROGRESS", "0")
+    # A process costs seconds.
+    monkeypatch.setattr(load("measure"), "apart", lambda function, *arguments, environment: function(*arguments))
     path = tmp_path / "record.json"
-    sizes = ["--classes", "2", "--clips", "2", "--batch", "4", "--iterations", "10", "--steps", "2", "--repeats", "2"]
-    load("stages").main(small(*sizes, "--out", str(path)))
+    sizes = ["--clips", "2", "--batch", "4", "--iterations", "10", "--steps", "2", "--repeats", "2"]
+    load("stages").main(small("--classes", "2", "3", "--ipc", "1", *sizes, "--out", str(path)))
     record = json.loads(path.read_text())
-    stages = record["stages"]
+    assert record["base"] == {"classes": 2, "ipc": 1, "size": 48} and "classes" not in record["setting"]
+    assert [(p["classes"], p["ipc"], p["size"]) for p in record["points"]] == [(2, 1, 48), (3, 1, 48)]
+    stages = record["points"][0]["stages"]
     assert list(stages) == [
         "sampling", "student training", "evaluation", "episode, early stage", "episode, whole distillation",
         "DM iteration", "DAViD iteration",
@@ -154,10 +161,34 @@ def test_stages(tmp_path, load, capsys, monkeypatch):
     assert stages["DAViD iteration"]["work"] == {"float32": 4 * without + 12 * with_gradient}  # L is 1 and 2
     early, whole = (stages[f"episode, {kind}"]["work"]["float32"] for kind in ("early stage", "whole distillation"))
     assert 0 < early < whole < 10 * early  # the teacher looks twice at either
-    assert record["whole / early episode"] > 1
-    for stage in stages.values():
-        assert 0 < stage["share of the bound"] and len(stage["seconds"]) == 2
-    assert "of its bound" in capsys.readouterr().out
+    for point in record["points"]:
+        assert point["whole / early episode"] > 1
+        for name, stage in point["stages"].items():
+            assert 0 < stage["share of the bound"] and len(stage["seconds"]) == 2 and stage["peak_bytes"] >= 0
+            assert ("plain / ours" in stage) == (name in ("sampling", "student training", "evaluation"))
+    more = record["points"][1]["stages"]["DM iteration"]["work"]["float32"]
+    assert more == pytest.approx(1.5 * stages["DM iteration"]["work"]["float32"])
+    said = capsys.readouterr().out
+    assert "of its bound" in said and "times as long" in said
+
+
+def test_plain_code_computes_the_same(load):
+    """The same sums in another layout and order, or it were no comparison."""
+    plain, measure = load("plain"), load("measure")
+    settings = measure.settings_of(frames=8, size=48, width=0.0625, clips=2, precision="float32", student_steps=2)
+    train, net = measure.noise_clips(2, 3, 8, 48), C3D(2, 8, 48, 0.0625).eval()
+    other = plain.PlainNet(2, settings).eval()
+    other.load_state_dict(net.state_dict())
+    clips = torch.stack(plain.on_host(train))
+    torch.testing.assert_close(other(clips), net(train.batch(range(6))), rtol=1e-4, atol=1e-5)
+    torch.manual_seed(0)
+    batch = plain.sampling(train, torch.tensor([4, 0, 4, 1, 2, 3]))()
+    mirrored = [torch.equal(own, clips[i].flip(-1)) for own, i in zip(batch, [4, 0, 4, 1, 2, 3])]
+    same = [torch.equal(own, clips[i]) for own, i in zip(batch, [4, 0, 4, 1, 2, 3])]
+    assert all(a != b for a, b in zip(mirrored, same)) and any(mirrored) and any(same)
+    assert plain.evaluation(train, settings, batch=4)() in {k / 6 for k in range(7)}
+    stored = DistilledSet(torch.randn(2, 1, 8, 3, 48, 48), torch.tensor([8, 2]), train.classes)
+    plain.training(stored, settings.replace(student_batch=2))()
 
 
 def test_an_episode_is_charged_for_the_policy_that_it_draws(load):

@@ -12,7 +12,7 @@ from toy import noise_clips
 
 from david import fast_embed
 from david.c3d import C3D
-from david.fast_embed import bfloat16_embed, fold, folded_stem, frozen_embed
+from david.fast_embed import bfloat16_embed, fold, folded_stem, frozen_embed, round_weights
 from david.matching import Distiller, RandomFeatures
 from david.seeds import generator
 
@@ -79,6 +79,23 @@ def test_it_holds_the_weights_of_the_moment():
     assert not torch.equal(bfloat16_embed(net)(clips), features)
 
 
+def test_all_clips_go_through_the_same_rounded_network():
+    """Rounding what the real clips alone meet would move the means of all classes the same way."""
+    train, common = noise_clips(), []
+    for settings, rounded in ((TINY, False), (HALF, True)):
+        real = RandomFeatures(train, seed=0, settings=settings)
+        means = real.draw(0)
+        assert all(torch.equal(own.bfloat16().float(), own) == rounded for own in real.net.parameters())
+    own = real.draw(1)
+    exact = RandomFeatures(train, seed=0, settings=TINY)
+    exact.net.load_state_dict(real.net.state_dict())
+    exact.net.reset = lambda random: None  # these weights, and the clips of the same iteration
+    apart = own - exact.draw(1)
+    for moved in (apart, means):
+        common.append(moved.mean(0).norm() / moved.norm(dim=1).mean())
+    assert apart.norm() > 0 and common[0] < 0.75 < common[1]
+
+
 def test_float32_is_the_network_itself():
     net = C3D(3, 8, 48, 0.0625)
     assert frozen_embed(net, "float32") == net.embed
@@ -89,9 +106,12 @@ def test_unknown_precision():
         frozen_embed(C3D(1, 8, 48, 0.125), "half")
 
 
-def gradient(train, settings):
-    """Of the loss of the first iteration to the pixels."""
+def gradient(train, settings, rounded=False):
+    """Of the loss of the first iteration to the pixels, of a network whose weights are ``rounded`` beforehand."""
     distiller = Distiller(train, torch.tensor([8, 2, 1]), ipc=1, seed=0, settings=settings)
+    net = distiller.real.net
+    if rounded:
+        net.reset = lambda random: round_weights(C3D.reset(net, random))
     real = distiller.real.draw(0)
     (videos,), (chunk,) = distiller.leaves.values(), distiller.chunks
     distiller.backward(chunk, videos, real)
@@ -101,7 +121,8 @@ def gradient(train, settings):
 @pytest.mark.parametrize(("settings", "cosine", "norm"), [(HALF, 0.995, 0.05), (FOURIER, 0.999999, 1e-4)])
 def test_the_gradient_hardly_turns(settings, cosine, norm):
     train = noise_clips()
-    exact, rounded = gradient(train, TINY).double(), gradient(train, settings).double()
+    exact = gradient(train, TINY, rounded=settings is HALF).double()  # of the same network
+    rounded = gradient(train, settings).double()
     assert not torch.equal(exact, rounded)
     assert torch.cosine_similarity(exact.flatten(), rounded.flatten(), dim=0) > cosine
     assert rounded.norm().item() == pytest.approx(exact.norm().item(), rel=norm)

@@ -15,6 +15,7 @@ from david.projection import (
     memory,
     peak,
     project,
+    reached,
     spread,
     stored_bytes,
     student_flops,
@@ -86,6 +87,8 @@ def test_sustained_is_davids_median_at_the_largest_ipc(record):
     for point in record["points"]:
         point["seconds"] = [1.0, 5.0, 2.0] if point["ipc"] == 50 and point["method"] == "david" else [0.1]
     assert sustained(record) == pytest.approx(10e9 / 2)
+    record |= {"setting": {"precision": "float32"}, "rates": {"float32": 20e9, "bfloat16": 40e9}}
+    assert reached(record) == pytest.approx(0.25)
 
 
 def test_iteration_by_hand():
@@ -112,6 +115,7 @@ def test_kinetics_by_hand():
     iteration = 400 * (64 * without + 50 * 3.75 * with_gradient)
     assert found["data bytes"] == 241_000 * 98_304 and found["stored bytes"] == 20_000 * 393_216
     assert found["device bytes"] == 50 * 50 * 393_216 * 2 + 1e9
+    assert found["student bytes"] == 256 * 8 * 64 * 64 * 200 and found["checkpoint bytes"] == 2 * 20_000 * 393_216
     assert found["iteration FLOP"] == pytest.approx(iteration)
     assert found["synthesis seconds"] == pytest.approx(5000 * iteration / 8 / 1e14)
     episodes = 20 * (100 * iteration + 2 * 75_000 * without)
@@ -155,5 +159,5 @@ def test_figures_show_ratios_and_bytes(record, screenless):
         "sampling": {"share of the bound": 0.5, "work": {"copy": 1}},
         "evaluation": {"share of the bound": 1.25, "work": {"float32": 1}},
     }
-    (axis,) = speed_figures.shares({"stages": stages}).axes
+    (axis,) = speed_figures.shares({"points": [{"stages": stages}]}).axes
     assert [bar.get_width() for bar in axis.patches] == [50, 125] and axis.get_xlim()[1] > 125

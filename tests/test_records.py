@@ -186,6 +186,13 @@ def test_made_on_tells_no_host_and_no_path(monkeypatch, threads, device):
     assert made["time"].endswith("+00:00") and "+" not in made["torch"]
 
 
+@pytest.mark.parametrize(("allowed", "device"), [(True, "NVIDIA H100, TF32"), (False, "NVIDIA H100")])
+def test_made_on_tells_how_a_gpu_multiplies(monkeypatch, allowed, device):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100")
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)
+    assert made_on(torch.device("cuda"))["device"] == device
+
+
 def test_by_class_averages_the_students_of_a_record():
     students = [{"per_class": [0.2, 1.0]}, {"per_class": [0.4, 0.0]}]
     common = {"classes": ["a", "b"], "students": students, "ipc": 1}

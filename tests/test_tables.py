@@ -147,9 +147,15 @@ def test_side_by_side_by_hand():
     assert (row["method"], row["ipc"], row["n"]) == (records[0]["method"], 1, 2)
     assert (row["float32"], row["bfloat16"]) == ("75.0 ± 35.4", "50.0 ± 0.0")
     assert row["difference"] == "-25.0 ± 35.4" and row["within"]  # of -50 and 0
+    assert row["error"] == pytest.approx(25) and not row["sure"]
     assert row["policy"] == 0.75  # of 2 seeds x 2 classes: L = 4 became 1
     (row,) = side_by_side(records[:2] + records[3:4], PRECISION, ("float32", "bfloat16")).to_dict("records")
-    assert row["n"] == 1 and row["difference"] == "+0.0" and row["within"]
+    assert row["n"] == 1 and row["difference"] == "+0.0" and row["within"] and not row["sure"]
+    less = [a_record(((0.5, 0.4 + seed / 10),) * 2, settings=rounded, seed=seed) for seed in (0, 1)]
+    full = [a_record(high, settings=exact, seed=seed) for seed in (0, 1)]
+    pairs = [{"frames_per_segment": [8, 4], **record} for record in less + full]
+    (row,) = side_by_side(pairs, PRECISION, ("float32", "bfloat16")).to_dict("records")
+    assert row["sure"] and row["error"] == pytest.approx(1.25)  # a quarter of the clips, by 0.1, of two pairs
     assert side_by_side(records[:2], PRECISION, ("float32", "bfloat16")).empty
 
 
