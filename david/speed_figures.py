@@ -1,14 +1,16 @@
-"""Figures of the benchmarks: how an iteration grows, and how near each stage comes to its bound."""
+"""Figures and a table of the benchmarks: how an iteration grows, and how near each stage comes to its bound."""
 
 from statistics import median
 
 import matplotlib.pyplot as plt
+import pandas as pd
 
 from david.figures import COLOURS
 from david.methods import method
 from david.projection import along
 
 AXES = {"classes": "classes", "ipc": "IPC", "frames": "frames a clip", "size": "pixels a side"}
+PLACE = {"classes": "{} classes", "ipc": "IPC {}", "size": "{} pixels"}
 
 
 def growth(record: dict) -> plt.Figure:
@@ -59,3 +61,22 @@ def shares(record: dict) -> plt.Figure:
     axis.set_xlim(0, max(100, 1.1 * max(reached)))
     axis.set_xlabel("share of the bound, %: copying (blue), matrix products (orange)")
     return figure
+
+
+def sizes(record: dict) -> pd.DataFrame:
+    """A row a stage, a column a point: "time over that at the base, share of the bound, peak memory" as text.
+
+    Args:
+        record: of ``benchmarks/stages.py``. The last column is earlier code's time over ours at the base.
+    """
+    base, columns = record["points"][0]["stages"], {}
+    for point in record["points"]:
+        apart = [name for name, value in record["base"].items() if point[name] != value] or record["base"]
+        columns[", ".join(PLACE[name].format(point[name]) for name in apart)] = {
+            name: f"{median(own['seconds']) / median(base[name]['seconds']):.1f}, {own['share of the bound']:.0%}, "
+            f"{own['peak_bytes'] / 2**20:,.0f} MiB"
+            for name, own in point["stages"].items()
+        }
+    ratios = {name: own["plain / ours"] for name, own in base.items() if "plain / ours" in own}
+    columns["earlier code / ours"] = {name: f"{ratio:.2f}" for name, ratio in ratios.items()}
+    return pd.DataFrame(columns).fillna("")

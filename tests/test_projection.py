@@ -161,3 +161,21 @@ def test_figures_show_ratios_and_bytes(record, screenless):
     }
     (axis,) = speed_figures.shares({"points": [{"stages": stages}]}).axes
     assert [bar.get_width() for bar in axis.patches] == [50, 125] and axis.get_xlim()[1] > 125
+
+
+def test_stages_at_several_sizes_by_hand():
+    def stage(seconds, **more):
+        return {"seconds": seconds, "share of the bound": 0.25, "peak_bytes": 3 * 2**20, **more}
+
+    base = {"classes": 10, "ipc": 1, "size": 48}
+    points = [
+        {**base, "stages": {"sampling": stage([1.0, 2.0, 9.0], **{"plain / ours": 1.234}), "search": stage([4.0])}},
+        {**base, "ipc": 5, "stages": {"sampling": stage([3.0]), "search": stage([10.0])}},
+    ]
+    table = speed_figures.sizes({"base": base, "points": points})
+    assert table.to_dict("list") == {
+        "10 classes, IPC 1, 48 pixels": ["1.0, 25%, 3 MiB"] * 2,
+        "IPC 5": ["1.5, 25%, 3 MiB", "2.5, 25%, 3 MiB"],
+        "earlier code / ours": ["1.23", ""],
+    }
+    assert list(table.index) == ["sampling", "search"]
