@@ -4,7 +4,7 @@
     python benchmarks/stages.py --width 1 --frames 16 --size 112 --classes 50 101 --clips 64 --batch 256    # a GPU
 
 One axis at a time leaves a base point: the first of `--classes`, `--ipc` and `--size`. Every point has a process of
-its own, with memory measured as in `growth.py`.
+its own, and another for its memory, which is measured as in `growth.py`: that slows down whatever is short.
 Sampling is bound by copying: each value is read as a byte and written as four. All else is bound by the rate of large
 matrix products, of the precision it computes in. Bounds are measured in turns with the stages, in one process. An
 episode of the search is run with its early stage, a tenth of a distillation, and with a whole one in its place. Where
@@ -108,11 +108,11 @@ def stages(options) -> dict[str, Stage]:
 
 
 def point(options) -> dict:
-    """Every stage at one size, in turns; then each once more, for its peak memory. To be called in a new process.
+    """Every stage at one size, in turns. To be called in a new process.
 
     Returns:
-        the place, "stages": name -> "clips", "work", "seconds" (a list), "share of the bound", "peak_bytes" and, where
-        earlier code has such a stage, "plain / ours"; "whole / early episode" and "rates".
+        the place, "stages": name -> "clips", "work", "seconds" (a list), "share of the bound" and, where earlier code
+        has such a stage, "plain / ours"; "whole / early episode" and "rates".
     """
     device, best, found = options.device, [], stages(options)
     runners = {name: stage.run for name, stage in found.items()}
@@ -121,20 +121,28 @@ def point(options) -> dict:
     times = measure.in_turns(runners, options.repeats, device)
     rate, rows = measure.best_of(best), {}
     for name, stage in found.items():
-        with measure.Peak(device) as peak:
-            stage.run()
         rows[name] = {
             "clips": stage.clips,
             "work": stage.work,
             "seconds": times[name],
             "share of the bound": measure.least_seconds(stage.work, rate) / median(times[name]),
-            "peak_bytes": peak.own,
         }
         if stage.plain:
             rows[name]["plain / ours"] = measure.ratio(times[f"plain {name}"], times[name])
     whole, early = (times[f"episode, {kind}"] for kind in ("whole distillation", "early stage"))
     place = {name: getattr(options, name) for name in AXES}
     return place | {"stages": rows, "whole / early episode": measure.ratio(whole, early), "rates": best}
+
+
+def peaks(options) -> dict[str, int]:
+    """Peak memory of every stage, in bytes, once it has run before. To be called in a new process, of steady memory."""
+    found = {}
+    for name, stage in stages(options).items():
+        stage.run()
+        with measure.Peak(options.device) as peak:
+            stage.run()
+        found[name] = peak.own
+    return found
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -147,7 +155,9 @@ def main(arguments: list[str] | None = None) -> None:
     points = []
     for place in places:
         own = Namespace(**vars(options) | place)
-        found = measure.apart(point, own, environment=STEADY)
+        found = measure.apart(point, own)
+        for name, peak in measure.apart(peaks, own, environment=STEADY).items():
+            found["stages"][name]["peak_bytes"] = peak
         points.append(found)
         print(", ".join(f"{name} {value}" for name, value in place.items()))
         for name, row in found["stages"].items():

@@ -140,7 +140,7 @@ def test_memory_is_flat_in_classes_once_a_chunk_is_full(load):
 def test_stages(tmp_path, load, capsys, monkeypatch):
     monkeypatch.setenv("DAVID_PROGRESS", "0")
     # A process costs seconds.
-    monkeypatch.setattr(load("measure"), "apart", lambda function, *arguments, environment: function(*arguments))
+    monkeypatch.setattr(load("measure"), "apart", lambda function, *arguments, **environment: function(*arguments))
     path = tmp_path / "record.json"
     sizes = ["--clips", "2", "--batch", "4", "--iterations", "10", "--steps", "2", "--repeats", "2"]
     load("stages").main(small("--classes", "2", "3", "--ipc", "1", *sizes, "--out", str(path)))
