@@ -5,6 +5,7 @@ import http.server
 import io
 import json
 import os
+import re
 import shutil
 import threading
 import time
@@ -151,7 +152,9 @@ def test_formulas_are_set(look, page):
 
 @each_page
 def test_tables_have_data(look, page):
-    assert all(look(page)["tables"])
+    found = look(page)
+    assert all(found["tables"])
+    assert not re.search(r"\|\s*(—|-{3,})\s*\|", found["text"])  # a table that was left as text
 
 
 @each_page
