@@ -28,7 +28,7 @@ STEADY = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
 
 def point(
     method: str, classes: int, ipc: int, frames: int, size: int, *, clips: int, width: float, precision: str,
-    repeats: int, device: torch.device,
+    repeats: int, device: torch.device, start: str = "noise",
 ) -> dict:  # fmt: skip
     """Seconds of ``repeats`` iterations after a first one, and peak memory of all; to be called in a new process.
 
@@ -37,7 +37,8 @@ def point(
         "state_bytes" (of the optimisers), "held_bytes" (of both, if they are on the device), "data_bytes" (uint8
         training clips) and "FLOP" (needed).
     """
-    settings = measure.settings_of(frames=frames, size=size, width=width, clips=clips, precision=precision)
+    shape = {"frames": frames, "size": size, "width": width}
+    settings = measure.settings_of(**shape, clips=clips, precision=precision, distill_start=start)
     train = measure.noise_clips(classes, clips, frames, size, device)
     policy = measure.policy_of(method, classes, frames)
     # What torch and its libraries take once is not the distiller's.

@@ -9,12 +9,14 @@ import os
 import re
 import threading
 import time
+import traceback
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import takewhile
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -206,6 +208,19 @@ def short_name(device: torch.device | str) -> str:
     return "-".join(takewhile(lambda word: not re.search(r"gb|hbm|pcie|sxm|nvl", word), words))
 
 
+@contextmanager
+def numerics(*, tf32: bool, benchmark: bool = False, compiled: bool = False):
+    """Within it a GPU multiplies float32 in TF32 or not, cuDNN tries its algorithms or not, torch compiles or not."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark
+    cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark = tf32, tf32, benchmark
+    try:
+        with patch.dict(os.environ, DAVID_COMPILE=str(int(compiled))):
+            yield
+    finally:
+        cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark = before
+
+
 def write(name: str, out: Path | None, device: torch.device, load: float, content: dict) -> Path:
     """Write a benchmark's record, to ``out`` or among ``RECORDS``, with how and on what it was made.
 
@@ -215,3 +230,66 @@ def write(name: str, out: Path | None, device: torch.device, load: float, conten
     path = out or RECORDS / f"{name}-{short_name(device)}.json"
     write_json(path, {"benchmark": name, **content, "load_before": load, "made": made_on(device)})
     return path
+
+
+class Record:
+    """A record that is written again after every measurement, so that a run cut short keeps what it has.
+
+    Args:
+        name, device: as ``write`` takes them.
+        what: says what is measured.
+        folder: where to write it.
+        limit: seconds; later than that no measurement begins.
+
+    Attributes:
+        content: group -> name -> what was measured; "left out" names what there was no time for, "failed" the errors.
+        lines: the result in words.
+    """
+
+    def __init__(self, name: str, what: str, *, folder: Path, device: torch.device, limit: float):
+        self.name, self.device, self.load = name, device, load()
+        self.path = folder / f"{name}-{short_name(device)}.json"
+        self.started, self.limit, self.lines = time.perf_counter(), limit, []
+        self.content = {"what": what, "limit_seconds": limit}
+
+    def left(self) -> float:
+        """Seconds until the limit."""
+        return self.started + self.limit - time.perf_counter()
+
+    def add(self, group: str, name: str, found) -> None:
+        """Write the record with one more measurement; ValueError for NaN, which then is not in it."""
+        self.content.setdefault(group, {})[name] = found
+        self.content["seconds"] = round(time.perf_counter() - self.started, 1)
+        try:
+            write(self.name, self.path, self.device, self.load, self.content)
+        except ValueError:
+            del self.content[group][name]
+            raise
+
+    def measure(self, group: str, name: str, function, *arguments, needs: float = 0.0):
+        """What ``function`` returns, now also in the record; None if it failed or fewer seconds than it needs are left.
+
+        Whatever goes wrong, a machine lent for minutes is to measure the rest.
+        """
+        if self.left() <= needs:
+            self.add("left out", f"{group}: {name}", f"{max(self.left(), 0):.0f} s were left, {needs:.0f} s needed")
+            return None
+        try:
+            found = function(*arguments)
+            self.add(group, name, found)
+        except Exception as error:
+            self.fail(f"{group}: {name}", error)
+            return None
+        return found
+
+    def fail(self, name: str, error: Exception) -> None:
+        """Write down an error and where it arose."""
+        places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+        text = f"{type(error).__name__}: {str(error)[:500]} ({', '.join(places[-6:])})"
+        print(f"{self.name}: {name} failed: {text}", flush=True)
+        self.add("failed", name, text)
+
+    def tell(self, line: str) -> None:
+        """Print a line of the result, and keep it for the end."""
+        print(f"[{time.perf_counter() - self.started:4.0f} s] {line}", flush=True)
+        self.lines.append(line)

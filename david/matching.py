@@ -140,17 +140,27 @@ class Distiller(Loop):
         ipc: I, stored videos a class.
         seed: fixes everything random.
         settings: its ``distill_`` fields.
+        real: the networks and real clips of the iterations, if several distillers share them; else its own.
 
     Attributes:
         classes: this rank's; without ``david.sharding.group`` all M.
         videos: their synthetic videos, float (len(classes), I, F, 3, H, W); every step changes them in place.
     """
 
-    def __init__(self, train: Clips, policy: torch.Tensor, *, ipc: int, seed: int, settings: Settings):
+    def __init__(
+        self,
+        train: Clips,
+        policy: torch.Tensor,
+        *,
+        ipc: int,
+        seed: int,
+        settings: Settings,
+        real: RandomFeatures | None = None,
+    ):
         self.train, self.policy, self.seed, self.settings = train, policy, seed, settings
         self.classes = sharding.share(len(policy))
         self.lengths = policy[self.classes.start : self.classes.stop].tolist()
-        self.real = RandomFeatures(train, seed=seed, settings=settings, classes=self.classes)
+        self.real = real or RandomFeatures(train, seed=seed, settings=settings, classes=self.classes)
         kind = settings.distill_start
         states = 2 if settings.distill_optimizer == "sgd" else 3  # the videos, and one or two moments
         clip = settings.frames * 3 * settings.size**2 * 4
@@ -166,7 +176,14 @@ class Distiller(Loop):
 
     def step(self) -> None:
         """One iteration: new weights, new real clips, one optimiser step on every video."""
-        real = self.real.draw(self.iteration)
+        self.move(self.real.draw(self.iteration))
+
+    def move(self, real: torch.Tensor) -> None:
+        """The rest of an iteration whose networks and real clips are drawn already: one step on every video.
+
+        Args:
+            real: mean features of real clips under ``self.real.net``, float (len(classes), D).
+        """
         for chunk, part, optimizer in zip(self.chunks, self.leaves.values(), self.optimizers, strict=True):
             # A copy, or the same memory if this is its home.
             visiting = part.detach().to(self.train.device, non_blocking=True).requires_grad_()

@@ -48,7 +48,7 @@ def screenless():
 
 @pytest.fixture(scope="session")
 def test_data():
-    """The folder of real videos that DAVID_TEST_DATA names: `ucf12/`, `ucf101_avi/`, `splits/`."""
+    """The folder of real videos that DAVID_TEST_DATA names: `ucf12/`, `ucf101_avi/`, `msraction3d/`, `splits/`."""
     folder = os.environ.get("DAVID_TEST_DATA")
     if not folder:
         pytest.skip("DAVID_TEST_DATA does not name a folder of real videos")

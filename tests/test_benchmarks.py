@@ -24,7 +24,8 @@ def load(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
     before = set(sys.modules)
     yield importlib.import_module
-    for name in {"measure", "decode", "distill", "growth", "plain", "stages"} & set(sys.modules) - before:
+    ours = {path.stem for path in (Path(__file__).parents[1] / "benchmarks").glob("*.py")}
+    for name in ours & set(sys.modules) - before:
         del sys.modules[name]
 
 
@@ -262,3 +263,53 @@ def test_peak_counts_what_comes_within_it(load):
 def test_rates_are_rates(load):
     found = load("measure").rates(CPU, "float32", size=64)
     assert set(found) == {"float32", "copy"} and found["copy"] > 1e6 and found["float32"] > 1e6
+
+
+@linux
+def test_gpu_dry_run(tmp_path, load, monkeypatch, capsys):
+    """Every stage that a GPU is lent for runs here at a tiny size; nothing fails, and only what takes a GPU is left."""
+    monkeypatch.setenv("DAVID_PROGRESS", "0")
+    load("gpu").main(["--dry-run", "--device", "cpu", "--out", str(tmp_path)])
+    stages = ("exactness", "speed", "memory", "evidence")
+    found = {name: json.loads((tmp_path / f"gpu-{name}-cpu.json").read_text()) for name in stages}
+    assert not any("failed" in record for record in found.values())
+    assert set(found["exactness"]["left out"]) == {"waiting and NCCL"}
+    assert set(found["speed"]["left out"]) == {"bfloat16, TF32, compiled"} and "left out" not in found["evidence"]
+    same = found["exactness"]["relative difference to the CPU"]
+    assert set(same) == {"embedding", "gradient", "partitions", "distance", "adjoint", "accuracies"}
+    assert not any(same.values()) and not any(found["exactness"]["two runs of one seed"].values())
+    times = {name: median(own["seconds"]) for name, own in found["speed"]["iteration"].items()}
+    ratios = found["speed"]["ratios"]["of the medians"]
+    assert ratios["plain / float32"] == times["plain recipe"] / times["float32"] and len(ratios) == len(times) - 1
+    profile = found["speed"]["profile"]["bfloat16, TF32"]
+    assert sum(kernel["share"] for kernel in profile["kernels"]) <= 1 and profile["device_seconds"] > 0
+    for point in found["memory"]["iteration"].values():
+        assert point["bytes_in_all"] == point["held_bytes"] + point["working_bytes"] + point["data_bytes"]
+    assert found["memory"]["student"]["IPC 2"]["set_bytes"] == 3 * 2 * 8 * 48 * 48 * 3 * 4
+    for rows in found["evidence"]["sweeps"].values():
+        assert [row["iteration"] for row in rows] == [0, 1, 2, 3]
+        assert all(len(own["distance"]) == 3 for own in rows[-1]["frames_per_segment"].values())
+        assert all(own["change"] > 0 < own["squared_gradient_norm"] for own in rows[1]["frames_per_segment"].values())
+    policies = found["evidence"]["policies"]
+    early = found["evidence"]["sweeps"]["real"][2]["frames_per_segment"]
+    best = [min(early, key=lambda length: early[length]["distance"][c]) for c in range(3)]
+    assert policies["real"]["recommended"] == [int(length) for length in best]
+    students = found["evidence"]["students"]
+    assert len(students) == 3 + 6 + 3 * 3 and all(len(own["per_class"]) == 3 for own in students.values())
+    assert students["L = 8 from noise, seed 0"]["batch"] == 3 and students["L = 1 from real, seed 0"]["batch"] == 4
+    assert "students' top-1" in capsys.readouterr().out.partition("In short")[2]
+
+
+def test_a_record_keeps_what_was_measured_before_a_failure(tmp_path, load, capsys):
+    measure = load("measure")
+    record = measure.Record("any", "nothing", folder=tmp_path, device=CPU, limit=100)
+    assert record.measure("group", "good", lambda: 1) == 1
+    assert record.measure("group", "bad", lambda: 1 / 0) is None
+    assert record.measure("group", "not a number", lambda: float("nan")) is None
+    assert record.measure("group", "long", lambda: 2, needs=1000) is None
+    found = json.loads((tmp_path / "any-cpu.json").read_text())
+    assert found["group"] == {"good": 1} and set(found["left out"]) == {"group: long"}
+    assert set(found["failed"]) == {"group: bad", "group: not a number"}
+    assert (
+        "ZeroDivisionError" in found["failed"]["group: bad"] and "test_benchmarks.py" in found["failed"]["group: bad"]
+    )

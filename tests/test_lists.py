@@ -131,6 +131,7 @@ def test_malformed_kinetics400(tmp_path, row, message):
         ("ride_bike", "A_(b)_[c]_ride_bike_f_nm_np12_le_goo_103", "A_(b)_[c]"),
         ("drumming", "-_abcdefg-__000007_000017", "-_abcdefg-_"),
         ("drumming", "abcdefghijk_7_17", "abcdefghijk_7_17"),
+        ("high_arm_wave", "a01_s10_e03", "s10"),
         ("walk", "walk/me_g02_c1", "g02"),
         ("walk", "walk/me", "walk/me"),
         ("anything", "74225", "74225"),

@@ -1,6 +1,7 @@
 """Every reader reads its dataset's own layout and codec, says what it found, and its clips can be decoded."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,9 +40,9 @@ def assert_decodes(dataset, tmp_path):
 
 def test_all_readers_have_names():
     assert set(READERS) == {
-        "motions", "ucf101", "ucf12", "hmdb51", "ssv2", "kinetics400", "frames", "folder",
+        "motions", "ucf101", "ucf12", "hmdb51", "ssv2", "kinetics400", "msraction3d", "frames", "folder",
     }  # fmt: skip
-    for name in ("hmdb51", "ssv2", "kinetics400", "frames", "folder"):
+    for name in ("hmdb51", "ssv2", "kinetics400", "msraction3d", "frames", "folder"):
         with pytest.raises(ValueError, match=f"{name} needs root="):
             load(name)
 
@@ -217,6 +218,60 @@ def test_a_class_that_is_missing_is_left_out_but_described(tmp_path):
         dataset = load("kinetics400", root)
     assert dataset.classes == ("air drumming",)
     assert describe(dataset)["missing"].to_dict() == {"air drumming": 2, "passing, then running": 3}
+
+
+# ---------------------------------------------------------------------------------------------- MSR-Action3D
+def people(videos) -> set[str]:
+    """Whom the videos show, by their names."""
+    return {video.name.split("_")[1] for video in videos}
+
+
+def test_msraction3d(tmp_path):
+    """Three actions by six people, of whom the odd train; the files are empty, as the reader opens none."""
+    lists = {"classInd": [], "trainlist01": [], "testlist01": []}
+    for number, title in enumerate(("wave", "kick", "bend"), 1):
+        (tmp_path / title).mkdir()
+        lists["classInd"].append(f"{number} {title}")
+        for subject in range(1, 7):
+            line = f"{title}/a{number:02d}_s{subject:02d}_e01.mp4"
+            (tmp_path / line).touch()
+            lists["trainlist01" if subject % 2 else "testlist01"].append(line)
+    for name, lines in lists.items():
+        (tmp_path / f"{name}.txt").write_text("\n".join(lines))
+    dataset = load("msraction3d", tmp_path)
+    assert dataset.name == "msraction3d" and not dataset.flip and load("msraction3d", tmp_path, flip=True).flip
+    assert summary(dataset)["test"][:4] == [
+        ("a01_s02_e01", "wave", "s02"), ("a01_s04_e01", "wave", "s04"), ("a01_s06_e01", "wave", "s06"),
+        ("a02_s02_e01", "kick", "s02"),
+    ]  # fmt: skip
+    for seed in range(20):
+        held = load("heldout-msraction3d", tmp_path, held_seed=seed)
+        assert len(people(held.train)) == 2 and len(people(held.test)) == 1
+        assert people(held.train) | people(held.test) == {"s01", "s03", "s05"}
+
+    swapped = replace(dataset, train=dataset.train[3:] + dataset.test[:1], test=dataset.test[1:])
+    assert describe(swapped)["shared"].to_dict() == {"wave": 0, "kick": 1, "bend": 1}  # s02 is one person in all
+
+    with pytest.raises(ValueError, match="split=2: msraction3d has one split, 1"):
+        load("msraction3d", tmp_path, split=2)
+    with open(tmp_path / "trainlist01.txt", "a") as file:
+        file.write("\nbend/a03_e02.mp4")
+    with pytest.raises(ValueError, match=r"trainlist01\.txt:10: 'a03_e02' does not say whom .* like a01_s01_e01"):
+        load("msraction3d", tmp_path)
+    (tmp_path / "classInd.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no classInd\.txt in .*: put the three lists .* there"):
+        load("msraction3d", tmp_path)
+
+
+def test_real_msraction3d(test_data, tmp_path):
+    root = test_data / "msraction3d"
+    dataset, held = load("msraction3d", root), load("heldout-msraction3d", root)
+    assert (len(dataset.classes), len(dataset.train), len(dataset.test)) == (20, 283, 273)
+    assert people(dataset.train) == {"s01", "s03", "s05", "s07", "s09"}
+    assert people(dataset.test) == {"s02", "s04", "s06", "s08", "s10"}
+    assert people(held.train) | people(held.test) == people(dataset.train)
+    assert not people(held.train) & people(held.test)
+    assert_decodes(dataset, tmp_path)
 
 
 # ------------------------------------------------------------------------------------------- frame folders

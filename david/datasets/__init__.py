@@ -20,6 +20,7 @@ READERS = {
     "hmdb51": ("hmdb51", "hmdb51"),
     "ssv2": ("ssv2", "ssv2"),
     "kinetics400": ("kinetics400", "kinetics400"),
+    "msraction3d": ("msraction3d", "msraction3d"),
     "frames": ("frames", "frames"),
     "folder": ("folder", "folder"),
 }
@@ -46,7 +47,8 @@ class Dataset:
     """The videos of one dataset and one split of it.
 
     flip: whether a clip seen in a mirror keeps its label. settings: what else defines the videos of a
-    generated dataset. missing: (class, file) of the listed videos that were not found and left out.
+    generated dataset. missing: (class, file) of the listed videos that were not found and left out. across: whether
+    groups of the same name in two classes are one source, as a person is: see `source`.
     fingerprint: the same on every machine, as it covers names, labels, groups, splits and settings, but not
     paths or dates. `report.describe` and `report.duplicates` say what is in it.
     """
@@ -58,12 +60,17 @@ class Dataset:
     flip: bool
     settings: str = ""
     missing: tuple[tuple[str, str], ...] = ()
+    across: bool = False
     fingerprint: str = field(init=False)
 
     def __post_init__(self):
         splits = [[(v.name, v.label, v.group) for v in videos] for videos in (self.train, self.test)]
         fingerprint = digest(self.name, self.classes, splits, self.flip, self.settings)
         object.__setattr__(self, "fingerprint", fingerprint)
+
+    def source(self, video: Video) -> str:
+        """The video's group, with its class unless groups go across: UCF101's g01 of two classes is two sources."""
+        return video.group if self.across else f"{self.classes[video.label]}/{video.group}"
 
 
 def digest(*parts) -> str:

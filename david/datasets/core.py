@@ -21,6 +21,7 @@ SUFFIXES = (".avi", ".mp4", ".mkv", ".webm", ".mov")
 SOURCES = (  # what a file name says about where the video was filmed or taken from
     re.compile(r"(?P<group>.+)_[a-z]_[a-z]{2}_np\d+_[a-z]{2}_[a-z]{3}_\d+"),  # HMDB51: <film>_<class>_f_cm_np1_fr_med_0
     re.compile(r"(?P<group>.{11})_\d{6}_\d{6}"),  # Kinetics: <youtube id>_<start>_<end>
+    re.compile(r"a\d\d_(?P<group>s\d\d)_e\d\d"),  # MSR-Action3D: <action>_<subject>_<trial>
     re.compile(r".*_(?P<group>g\d+)_.*"),  # UCF101: v_<class>_<group>_c01
 )
 
@@ -154,12 +155,14 @@ def assemble(
     listing: Callable[[Path], dict[str, str]] = video_files,
     missing: str = "error",
     flip: bool = True,
+    across: bool = False,
 ) -> Dataset:
     """The Dataset of those `listed` videos that are there, in the order of the lists.
 
     places: the folders in `root` where a video may be, the likeliest first. listing: what is in one of them.
     missing: "error" where a listed video is not there; or "skip" such videos with one warning (all of them are in
     `Dataset.missing`), and with them every class that has no training or no test video left. lists: for errors.
+    flip, across: as in Dataset.
     """
     look = functools.cache(lambda place: listing(root / place))  # for this call only: folders may change
     label_of = {title: label for label, title in enumerate(classes)}
@@ -198,4 +201,4 @@ def assemble(
         tuple(Video(v.path, v.name, kept[v.label], v.group) for v in videos if v.label in kept)
         for videos in found.values()
     )
-    return Dataset(name, tuple(classes[old] for old in kept), train, test, flip, missing=tuple(absent))
+    return Dataset(name, tuple(classes[old] for old in kept), train, test, flip, missing=tuple(absent), across=across)

@@ -47,8 +47,7 @@ def heldout(name: str, *, held_share: float = 0.3, held_seed: int = 0, **options
     if not 0 < held_share < 1:
         raise ValueError(f"held_share={held_share}: choose a share between 0 and 1, such as 0.3")
     dataset = load(name, **options)
-    # A group is one source within its class: UCF101's g01 of two classes have nothing in common.
-    source = [f"{dataset.classes[video.label]}/{video.group}" for video in dataset.train]
+    source = [dataset.source(video) for video in dataset.train]
     titles = [dataset.classes[video.label] for video in dataset.train]
     chosen = draw_groups(zip(titles, source), held_share, held_seed)
     parts = {side: [] for side in (False, True)}

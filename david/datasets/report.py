@@ -14,17 +14,17 @@ from david.video import DecodeError, read, survey
 def describe(dataset: Dataset) -> pd.DataFrame:
     """One row a class, those left out for missing videos included: how many videos and groups there are.
 
-    Columns: train, test: videos. train_groups, test_groups: their groups. shared: test videos of a group that the
-    class's training videos have too, none in UCF101's official splits. missing: listed videos that were not found.
+    Columns: train, test: videos. train_groups, test_groups: their groups. shared: test videos whose
+    `Dataset.source` is a training video's too, none in UCF101's official splits. missing: listed videos not found.
     """
     train, test = ([(dataset.classes[v.label], v.group) for v in videos] for videos in (dataset.train, dataset.test))
-    of_train = set(train)
+    sources = {dataset.source(v) for v in dataset.train}
     listed = {
         "train": train,
         "test": test,
-        "train_groups": of_train,
+        "train_groups": set(train),
         "test_groups": set(test),
-        "shared": [pair for pair in test if pair in of_train],
+        "shared": [pair for pair, v in zip(test, dataset.test) if dataset.source(v) in sources],
         "missing": dataset.missing,
     }
     counts = {column: Counter(title for title, _ in pairs) for column, pairs in listed.items()}

@@ -72,7 +72,7 @@ def find_lists(root: Path, lists: str | Path | None, split: int) -> Path:
             return place
     tried = ", ".join(str(place) for place in places)
     raise FileNotFoundError(
-        f"no classInd.txt in {tried}: put ucfTrainTestlist there, or give lists= the folder of the lists"
+        f"no classInd.txt in {tried}: put the three lists (UCF101: ucfTrainTestlist) there, or give lists= their folder"
     )
 
 
