@@ -69,9 +69,9 @@ class Followed:
             the last look, and "change" of a pixel from its start, in the mean of all.
     """
 
-    def __init__(self, record: measure.Record, name: str, train: Clips, reward: TeacherReward, settings: Settings):
+    def __init__(self, record: measure.Record, name: str, train: Clips, reward: TeacherReward, settings, actions=None):
         self.record, self.name, self.reward, self.rows = record, name, reward, []
-        self.sweep, self.began = Sweep(train, ipc=1, seed=0, settings=settings), perf_counter()
+        self.sweep, self.began = Sweep(train, ipc=1, seed=0, settings=settings, actions=actions), perf_counter()
         self.start = {length: run.videos.detach().clone() for length, run in self.sweep.runs.items()}
         self.squares = {length: torch.zeros((), device=train.device) for length in self.sweep.runs}
         for length, run in self.sweep.runs.items():
@@ -145,9 +145,9 @@ def learned(rule: str, distances: torch.Tensor, settings: Settings) -> torch.Ten
     return torch.tensor(actions)[agent.policy()]
 
 
-def follow(record: measure.Record, kind: str, train: Clips, reward: TeacherReward, settings: Settings, sizes):
+def follow(record: measure.Record, kind: str, train: Clips, reward: TeacherReward, settings: Settings, sizes, actions):
     """A sweep from "noise" or "real" frames, as long as its share of the time allows and until it diverges."""
-    followed = Followed(record, kind, train, reward, settings.replace(distill_start=kind))
+    followed = Followed(record, kind, train, reward, settings.replace(distill_start=kind), actions)
     try:
         for iteration in sizes.looks[:2]:
             followed.to(iteration)
@@ -160,54 +160,60 @@ def follow(record: measure.Record, kind: str, train: Clips, reward: TeacherRewar
                 followed.to(iteration)
     except FloatingPointError as error:
         record.fail(f"sweeps: {kind}", error)
+    done = f"evidence: from {kind}: {followed.rows[-1]['iteration']} iterations, {followed.pace():.3f} s each"
+    if actions:
+        record.tell(done)
+        return followed
     found = rank_correlations(followed.distances(sizes.early), followed.distances(followed.rows[-1]["iteration"]))
     record.add("rank correlation of early and last distances", kind, found)
     mean = sum(found) / len(found)
-    record.tell(
-        f"evidence: from {kind}: {followed.rows[-1]['iteration']} iterations, {followed.pace():.3f} s each; "
-        f"rank correlation over L of early and last distances {mean:.2f}"
-    )
+    record.tell(f"{done}; rank correlation over L of early and last distances {mean:.2f}")
     return followed
 
 
-def plans(policies: dict[str, dict[str, torch.Tensor]], frames: int) -> list[tuple]:
+def plans(policies: dict[str, dict[str, torch.Tensor]], actions: tuple[int, ...], count: int) -> list[tuple]:
     """Sets to train students on, the most telling first: start, policy's name, policy (M,), distilled or not.
 
     Args:
-        policies: start -> rule -> the policy that it learned.
+        policies: start -> rule -> the policy that it learned; none where some L alone were distilled.
+        actions: those L, ascending.
+        count: M.
     """
-    count = len(policies["noise"]["paper"])
-    fixed = {f"L = {length}": torch.full((count,), length) for length in reversed(action_set(frames))}
+    fixed = {f"L = {length}": torch.full((count,), length) for length in reversed(actions)}
     whole = next(iter(fixed))
     first = [("real", whole, False), ("noise", whole, True), ("real", whole, True)]
-    rules = [(kind, rule, True) for rule in RULES for kind in ("noise", "real")]
-    rules += [("real", rule, False) for rule in RULES]
+    rules = [(kind, rule, True) for rule in RULES for kind in policies]
+    rules += [("real", rule, False) for rule in RULES if policies]
     ways = [("noise", True), ("real", True), ("real", False)]
     rest = [(kind, name, distilled) for name in fixed if name != whole for kind, distilled in ways]
-    return [(kind, name, (fixed | policies[kind])[name], distilled) for kind, name, distilled in first + rules + rest]
+    return [
+        (kind, name, (fixed | policies.get(kind, {}))[name], distilled)
+        for kind, name, distilled in first + rules + rest
+    ]
 
 
 def train_students(record: measure.Record, sweeps, policies, test: Clips, settings: Settings, sizes) -> None:
-    """Students of one set after the other, while there is time."""
-    pace, results = 0.0, []  # seconds of a clip in a step, of the latest
-    for kind, name, policy, distilled in plans(policies, settings.frames):
-        name = f"{name} from {kind}" + ("" if distilled else ", as it starts")
-        stored = sweeps[kind].stored(policy, distilled)
-        own = settings.replace(student_batch=min(settings.student_batch, int(stored.clips_per_class.sum())))
-        clips, found = own.student_steps * own.student_batch, []
+    """Students of one set after the other, then second ones, while there is time."""
+    pace, results = 0.0, {}  # seconds of a clip in a step, of the latest; top-1 of each set's students
+    actions, count = sweeps["noise"].sweep.actions, len(test.classes)
+    for seed in range(sizes.students):
+        for kind, name, policy, distilled in plans(policies, actions, count):
+            name = f"{name} from {kind}" + ("" if distilled else ", as it starts")
+            stored = sweeps[kind].stored(policy, distilled)
+            own = settings.replace(student_batch=min(settings.student_batch, int(stored.clips_per_class.sum())))
+            clips = own.student_steps * own.student_batch
 
-        def student(seed: int) -> dict:
-            started = perf_counter()
-            scores = evaluate(stored, test, seed=seed, settings=own)  # noqa: B023
-            return scores | {"batch": own.student_batch, "seconds": perf_counter() - started}  # noqa: B023
+            def student() -> dict:
+                started = perf_counter()
+                scores = evaluate(stored, test, seed=seed, settings=own)  # noqa: B023
+                return scores | {"batch": own.student_batch, "seconds": perf_counter() - started}  # noqa: B023
 
-        for seed in range(sizes.students):
-            if scores := record.measure("students", f"{name}, seed {seed}", student, seed, needs=pace * clips):
-                pace, found = scores["seconds"] / clips, [*found, scores["top1"]]
-        if found:
-            results.append(f"{name}: " + " ".join(f"{100 * top1:.1f}" for top1 in found))
-            print(f"    {results[-1]}", flush=True)
-    record.tell("evidence: students' top-1 in %: " + "; ".join(results))
+            if scores := record.measure("students", f"{name}, seed {seed}", student, needs=pace * clips):
+                pace = scores["seconds"] / clips
+                results.setdefault(name, []).append(scores["top1"])
+                print(f"    {name}: {scores['top1']:.1%}", flush=True)
+    told = [f"{name}: " + " ".join(f"{100 * top1:.1f}" for top1 in found) for name, found in results.items()]
+    record.tell("evidence: students' top-1 in %: " + "; ".join(told))
 
 
 def run(record: measure.Record, sizes, options) -> None:
@@ -229,7 +235,9 @@ def run(record: measure.Record, sizes, options) -> None:
         record.tell(f"evidence: {len(train)} clips read, teacher {record.content['teacher']['test']['top1']:.1%}")
         reward, sweeps, policies = TeacherReward(teacher, train), {}, {}
         for kind, lr in record.content["step size"].items():
-            sweeps[kind] = follow(record, kind, train, reward, settings.replace(distill_lr=lr), sizes)
+            sweeps[kind] = follow(record, kind, train, reward, settings.replace(distill_lr=lr), sizes, options.lengths)
+            if options.lengths:
+                continue
             early = sweeps[kind].distances(sizes.early)
             policies[kind] = {rule: learned(rule, early, settings) for rule in RULES}
             record.add("policies", kind, {rule: policy.tolist() for rule, policy in policies[kind].items()})

@@ -252,6 +252,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--stride", type=int, default=16, help="between frames of a clip (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=5, help="for the evidence (default: %(default)s)")
     parser.add_argument("--real-lr", type=float, default=10, help="step size from real frames (default: %(default)s)")
+    parser.add_argument("--lengths", type=int, nargs="+", help="distil these L alone, ascending (default: all)")
     parser.add_argument("--out", type=Path, help="a folder for the records (default: benchmarks/records)")
     parser.add_argument("--only", default=",".join(STAGES), help="some stages (default: %(default)s)")
     parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")

@@ -50,6 +50,25 @@ def denormalise(videos: torch.Tensor) -> torch.Tensor:
     return pixels.round_().clamp_(0, 255).to(torch.uint8)
 
 
+@functools.cache
+def pixel_range(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """What black and white are once normalised: float32 (3, 1, 1) each."""
+    mean, std = (torch.tensor(c, device=device).view(3, 1, 1) for c in (MEAN, STD))
+    return (0 - mean) / std, (1 - mean) / std
+
+
+@torch.no_grad()
+def keep_in_range(videos: torch.Tensor) -> torch.Tensor:
+    """Clamp float (..., 3, H, W), in place, to what 8 bits can show; NaN stays NaN."""
+    low, high = pixel_range(videos.device)
+    return torch.clamp(videos, low, high, out=videos)
+
+
+def rounded(videos: torch.Tensor) -> torch.Tensor:
+    """float (..., 3, H, W) -> the nearest pixels that 8 bits can show, normalised again, contiguous."""
+    return normalise(denormalise(videos)).contiguous()
+
+
 def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """A small tensor on `device`, without waiting for what the device is doing."""
     pinned = tensor.pin_memory() if tensor.device.type == "cpu" and device.type == "cuda" else tensor

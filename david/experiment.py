@@ -126,7 +126,7 @@ class Experiment:
             "method": method,
             "ipc": 0 if method in REAL else ipc,
             "seed": 0 if method in REAL else seed,
-            "settings": settings.subset(*found.stages)
+            "settings": settings.subset(*found.stages_of(self.settings))
             | ({"student_repeats": self.settings.student_repeats} if method in REAL else {}),
         }
 
@@ -167,6 +167,7 @@ class Experiment:
             "clips_per_class": distilled.clips_per_class.tolist(),
             "stored_bytes": distilled.stored_bytes,
             "search": distilled.info.get("search"),
+            **({"curve": distilled.info["curve"]} if distilled.info.get("curve") else {}),
             "seconds": {"distill": distilling, "evaluate": sum(seconds for _, seconds in students)},
             "peak_bytes": max(sharding.spread(sharding.size(), lambda _: peak)),
             "made": made_on(self.device),

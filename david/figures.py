@@ -19,6 +19,7 @@ COLOURS = {
     "full": "#000000",
     "random": "#999999",
     "random:1": "#B5A642",
+    "mean": "#8C564B",
     "keyframe": "#BBBBBB",
     "herding": "#777777",
     "kcenter": "#555555",

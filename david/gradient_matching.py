@@ -61,6 +61,11 @@ def random_frames(train: Clips, positions, random: torch.Generator) -> torch.Ten
     return normalise(frames).contiguous()  # GroupNorm is faster so
 
 
+def start_stream(seed: int, label: int) -> torch.Generator:
+    """Draws the frames that a class's images start as."""
+    return generator(seed, "static start", label)
+
+
 class GradientMatcher(Loop):
     """Images on which random networks have the same gradients as on random frames of real clips.
 
@@ -86,7 +91,7 @@ class GradientMatcher(Loop):
     def _start(self, per_class: int) -> Iterator[torch.Tensor]:
         for label, positions in enumerate(self.members):
             chosen = random_clips(positions, per_class, seed=self.seed, label=label)
-            yield random_frames(self.train, chosen, generator(self.seed, "static start", label))
+            yield random_frames(self.train, chosen, start_stream(self.seed, label))
 
     def step(self) -> None:
         """One iteration: a new network, new real frames, one step on all images."""

@@ -1,13 +1,18 @@
-"""The loop around every distillation: step, check, checkpoint, continue."""
+"""The loop around every distillation: step, keep within range, average, check, checkpoint, continue."""
 
+import json
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from david.clips import keep_in_range
 from david.files import atomic
 from david.progress import track
+
+WORSE = 4  # a held-out loss of so many times what it was at the start ends a run,
+NEAR = 1  # but not one of less than this: a set of real clips may start with a loss of 0
 
 
 class Loop:
@@ -20,42 +25,105 @@ class Loop:
         leaves: name -> the tensor that the optimisers move.
         optimizers: each moves some of the leaves.
         iteration: steps taken so far.
+        average: k; 0 for none. Else iterate i counts k / (k + i - 1) in a running average, so that about the last
+            1 / k of the iterates make it, however many there are: it needs no horizon, and a run of N iterations is
+            the first part of one of 2 N (polynomial-decay averaging; Shamir and Zhang 2013, with eta = k - 1).
+        averages: name -> the average of a leaf, for those that have one.
+        curve: [iteration, ``held_out()``] of every look at it.
     """
 
     leaves: dict[str, torch.Tensor]
     optimizers: list[torch.optim.Optimizer]
     iteration = 0
+    average = 0.0
+    averages: dict[str, torch.Tensor] = {}
+    curve: list[list[float]]
 
     def step(self) -> None:
         """Take one step and count it in ``iteration``."""
         raise NotImplementedError
 
+    def held_out(self) -> float | None:
+        """How bad the leaves are by something that no step has used; None where there is no such thing.
+
+        In such units that noise has far more than NEAR.
+        """
+        return None
+
+    def begin_averages(self, names: list[str]) -> None:
+        """Average these leaves from here on, if ``average`` says so."""
+        self.averages = {name: self.leaves[name].detach().clone() for name in names} if self.average else {}
+
+    @torch.no_grad()
+    def settle(self, name: str, bounded: bool) -> None:
+        """What follows a step of the leaf ``name``: its pixels are kept in range if ``bounded``, and averaged.
+
+        To be called before the step is counted.
+        """
+        leaf = self.leaves[name]
+        if bounded:
+            keep_in_range(leaf)
+        if name in self.averages:
+            self.averages[name].lerp_(leaf, self.average / (self.average + self.iteration))
+
+    def result(self, name: str) -> torch.Tensor:
+        """The average of a leaf, or the leaf itself if it has none."""
+        return self.averages.get(name, self.leaves[name].detach())
+
     def identity(self) -> str:
         """What decides the result: a checkpoint of another identity is refused."""
         raise NotImplementedError
 
-    def run(self, iterations: int, *, checkpoint: Path | None = None, every: int = 100, desc: str = "distil") -> None:
+    def run(
+        self,
+        iterations: int,
+        *,
+        checkpoint: Path | None = None,
+        every: int = 100,
+        looks: int = 10,
+        desc: str = "distil",
+    ) -> None:
         """Step until ``iterations`` are done.
 
         Args:
             iterations: total, those of a checkpoint included.
             checkpoint: file to resume from and to write every ``every`` iterations; removed by the caller.
             every: iterations between two checkpoints.
+            looks: about how many times to look at ``held_out`` after the start, and whether something diverged.
             desc: what the progress bar says.
 
         Raises:
-            FloatingPointError: a leaf diverged.
+            FloatingPointError: a leaf diverged; said at the look after it, not at the end.
             ValueError: the checkpoint is that of another run.
         """
+        self.curve = []
         if checkpoint is not None and checkpoint.exists():
             self._load(checkpoint)
+        between = max(1, iterations // looks)
+        if not self.curve:
+            self._look(desc)
         for _ in track(range(self.iteration, iterations), desc=desc, unit="it"):
             self.step()
+            if self.iteration % between == 0 or self.iteration == iterations:
+                self._look(desc)
             if checkpoint is not None and self.iteration % every == 0:
                 self._save(checkpoint)
+
+    def _look(self, desc: str) -> None:
+        """Add to ``curve``; FloatingPointError where a leaf has diverged, or what is held out got far worse."""
         for name, leaf in self.leaves.items():
             if not torch.isfinite(leaf).all():
-                raise FloatingPointError(f"{desc}: {name} diverged within {iterations} iterations; lower its step size")
+                raise FloatingPointError(
+                    f"{desc}: {name} diverged within {self.iteration} iterations; lower its step size"
+                )
+        found = self.held_out()
+        if found is not None:
+            self.curve.append([self.iteration, found])
+            if not found <= max(NEAR, WORSE * self.curve[0][1]):
+                raise FloatingPointError(
+                    f"{desc}: the loss under networks that no step has used went from {self.curve[0][1]:.3g} to "
+                    f"{found:.3g} within {self.iteration} iterations, so steps only make noise; lower the step size"
+                )
 
     def _buffers(self, leaf: torch.Tensor) -> dict[str, torch.Tensor]:
         for optimizer in self.optimizers:
@@ -69,7 +137,10 @@ class Loop:
             state[f"{name}/value"] = leaf.detach()
             state |= {f"{name}/{key}": value for key, value in self._buffers(leaf).items()}
         state = {key: value.cpu().contiguous() for key, value in state.items()}
-        header = {"iteration": str(self.iteration), "identity": self.identity()}
+        state |= {f"{name}/average": value.cpu().contiguous() for name, value in self.averages.items()}
+        header = {
+            "iteration": str(self.iteration), "identity": self.identity(), "curve": json.dumps(self.curve)
+        }  # fmt: skip
         with atomic(path) as temporary:
             save_file(state, temporary, metadata=header)
 
@@ -85,8 +156,11 @@ class Loop:
             state[name][field] = value
         for name, leaf in self.leaves.items():
             leaf.data.copy_(state[name].pop("value"))
+            if name in self.averages:
+                self.averages[name].copy_(state[name].pop("average"))
             if state[name]:
                 # Adam counts its steps in a CPU tensor, whatever device its moments are on.
                 buffers = {k: v if k == "step" else v.to(leaf.device) for k, v in state[name].items()}
                 owner[id(leaf)].state[leaf] = buffers
         self.iteration = int(header["iteration"])
+        self.curve = json.loads(header.get("curve", "[]"))  # a checkpoint from before has none

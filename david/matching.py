@@ -1,12 +1,13 @@
 """Distribution matching on video: the distillation loss L_DD of DAViD (section 3.4) and the loop around it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
 from david import sharding
 from david.c3d import C3D
-from david.clips import CHUNK, Clips
+from david.clips import CHUNK, Clips, rounded
 from david.costs import home
 from david.fast_embed import bfloat16_features, compiling, frozen_embed, round_weights
 from david.fourier import Workspace
@@ -15,6 +16,10 @@ from david.presets import Settings
 from david.seeds import derive, generator
 from david.start import start_videos
 from david.temporal import partition
+from david.trajectories import load_experts, set_parameters
+
+HELD_OUT = 4  # networks that no step uses, for the curve of a run
+HELD_OUT_CLIPS = 32  # real clips a class, at most, that give the class means under them
 
 
 def class_means(features: torch.Tensor, counts: list[int]) -> torch.Tensor:
@@ -46,51 +51,111 @@ def few(count: int, among: int, random: torch.Generator) -> torch.Tensor:
     return torch.tensor(list(found)[:count])
 
 
-class RandomFeatures:
-    """A new random network in every iteration, and the class means of real clips under it.
+def matching_stages(settings: Settings) -> tuple[str, ...]:
+    """The prefixes of the settings that distribution matching depends on."""
+    return ("distill", "expert") if settings.distill_networks == "experts" else ("distill",)
+
+
+class Features:
+    """The networks of distribution matching, one in every iteration, and the class means of real clips under it.
 
     The randomness of iteration i depends on (seed, i) only, so two runs of one seed see the same networks and clips.
 
+    A network is drawn anew, as in DM; or it is a snapshot of one of MTT's experts, trained a little, as in IDM (Zhao et
+    al. 2023): from the second half of their epochs, as before it networks know next to nothing. An expert's features
+    grow many times over while it learns, so each snapshot's are scaled to the same distance between clips; else the
+    loss would be that of the oldest snapshots alone.
+
     Args:
         train: real clips, on the device to compute on.
-        seed: fixes everything random.
-        settings: its ``distill_batch_real``, ``distill_precision`` and common fields.
+        seed: fixes everything random but the experts, which all seeds share.
+        settings: its ``distill_networks``, ``distill_batch_real``, ``distill_precision`` and common fields, and
+            ``expert_`` fields for experts.
         classes: only of these; they see the same networks and clips as among all.
+        folder: where experts are kept; see ``load_experts``.
 
     Attributes:
         net: the network of the latest iteration.
+        stages: the prefixes of the settings that decide networks and steps.
     """
 
-    def __init__(self, train: Clips, *, seed: int, settings: Settings, classes: range | None = None):
-        self.train, self.seed = train, seed
+    def __init__(
+        self, train: Clips, *, seed: int, settings: Settings, classes: range | None = None, folder: Path | None = None
+    ):
+        self.train, self.seed, self.stages = train, seed, matching_stages(settings)
         self.batch_real, self.precision = settings.distill_batch_real, settings.distill_precision
         self.classes = range(len(train.classes)) if classes is None else classes
         self.members = [torch.as_tensor(positions) for positions in train.by_class()]
         self.net = C3D(len(train.classes), settings.frames, settings.size, settings.width).to(train.device)
         self.net.requires_grad_(False)
+        self.experts, self.scales, self.known = None, {}, {}
+        if settings.distill_networks == "experts":
+            self.experts = load_experts(train, settings=settings, folder=folder)
+            if len(self.experts) < 2:
+                raise ValueError("distill_networks='experts' keeps one expert for the held-out loss: expert_count >= 2")
         self.features, self.workspace = bfloat16_features, Workspace()
         if compiling():
             # Not `embed`, which would be compiled anew for every layout of clips, up to torch's limit.
             self.net.trunk.forward = torch.compile(self.net.trunk.forward)
             self.features = torch.compile(self.features)
 
+    def renew(self, *names: str | int, held_out: bool = False) -> None:
+        """Give ``net`` the weights of the stream that ``names`` name.
+
+        Args:
+            held_out: of networks that no iteration has: the last expert's, where there are experts.
+        """
+        if self.experts is None:
+            self.net.reset(generator(self.seed, *names, device=self.train.device))
+        else:
+            random = generator(self.seed, *names)
+            expert = len(self.experts) - 1
+            if not held_out:
+                expert = int(torch.randint(expert, (), generator=random))
+            half = self.experts.epochs // 2
+            self.load_snapshot(expert, half + 1 + int(torch.randint(self.experts.epochs - half, (), generator=random)))
+        if self.precision == "bfloat16":
+            round_weights(self.net)
+
+    @torch.no_grad()
+    def load_snapshot(self, expert: int, epoch: int) -> None:
+        """Give ``net`` an expert's weights after ``epoch`` epochs, its features divided by their deviation."""
+        snapshot, _ = self.experts.segment(expert, epoch, 0)
+        set_parameters(self.net, snapshot.to(self.train.device))
+        if (expert, epoch) not in self.scales:
+            some = torch.cat([own[:2] for own in self.members])
+            features = self.net.embed(self.train.batch(some))
+            self.scales[expert, epoch] = (features - features.mean(0)).square().sum(1).mean().rsqrt()
+        for parameter in self.net.trunk[-3].parameters():  # before a pool and a ReLU, so this scales the features
+            parameter.mul_(self.scales[expert, epoch])
+
     @torch.no_grad()
     def draw(self, iteration: int) -> torch.Tensor:
         """Mean features (M, D) of ``distill_batch_real`` real clips a class, drawn without replacement."""
         random = generator(self.seed, "iteration", iteration)
-        self.net.reset(generator(self.seed, "network", iteration, device=self.train.device))
-        if self.precision == "bfloat16":
-            round_weights(self.net)
+        self.renew("network", iteration)
         # One stream draws for all classes, and the coins for mirroring after that, so draw for those left out too.
         picks = [own[few(self.batch_real, len(own), random)] for own in self.members]
         torch.rand(sum(map(len, picks[: self.classes.start])), generator=random)
-        picks = picks[self.classes.start : self.classes.stop]
+        return self.real_means(picks[self.classes.start : self.classes.stop], random)
+
+    @torch.no_grad()
+    def held_out(self, k: int) -> torch.Tensor:
+        """Mean features (M, D) of up to HELD_OUT_CLIPS real clips a class under the k-th network that no step uses."""
+        self.renew("held out", k, held_out=True)
+        if k not in self.known:
+            own = self.members[self.classes.start : self.classes.stop]
+            self.known[k] = self.real_means([positions[:HELD_OUT_CLIPS] for positions in own], None)
+        return self.known[k]
+
+    def real_means(self, picks: list[torch.Tensor], random: torch.Generator | None) -> torch.Tensor:
+        """Mean features (len(picks), D) of the clips at ``picks``, mirrored by ``random``'s coins or not at all."""
         embed, means = frozen_embed(self.net, self.precision, self.features, self.workspace), []
-        at_once = self.train.at_once
+        at_once, flip = self.train.at_once, self.train.flip and random is not None
         for chunk in class_chunks([len(pick) for pick in picks], at_once):
             some = picks[chunk.start : chunk.stop]
             parts = torch.cat(some).split(at_once)
-            features = [embed(self.train.batch(p, generator=random, flip=self.train.flip)) for p in parts]
+            features = [embed(self.train.batch(p, generator=random, flip=flip)) for p in parts]
             means.append(class_means(torch.cat(features), [len(pick) for pick in some]))
         return torch.cat(means)
 
@@ -134,12 +199,17 @@ class Distiller(Loop):
     their momentum it holds the gradient and the activations of one chunk, however many classes and videos there are.
     Videos and momentum that would crowd a GPU stay on the host, and visit it chunk by chunk.
 
+    With ``distill_lr_unit="curvature"`` each class's step is ``distill_lr`` (1 - momentum) over the largest curvature
+    of its loss at the start, so that a step that goes on in one direction is ``distill_lr`` over it: SGD is stable up
+    to 2 (1 + momentum) / (1 - momentum), 78 at momentum 0.95, whatever the width, the size, L and IPC are.
+
     Args:
         train: real clips, on the device to compute on.
         policy: int64 (M,), L of each class, those of other ranks included.
         ipc: I, stored videos a class.
         seed: fixes everything random.
         settings: its ``distill_`` fields.
+        folder: where experts are kept, if they are the networks.
         real: the networks and real clips of the iterations, if several distillers share them; else its own.
 
     Attributes:
@@ -155,24 +225,32 @@ class Distiller(Loop):
         ipc: int,
         seed: int,
         settings: Settings,
-        real: RandomFeatures | None = None,
+        folder: Path | None = None,
+        real: Features | None = None,
     ):
         self.train, self.policy, self.seed, self.settings = train, policy, seed, settings
         self.classes = sharding.share(len(policy))
         self.lengths = policy[self.classes.start : self.classes.stop].tolist()
-        self.real = real or RandomFeatures(train, seed=seed, settings=settings, classes=self.classes)
-        kind = settings.distill_start
-        states = 2 if settings.distill_optimizer == "sgd" else 3  # the videos, and one or two moments
+        self.real = real or Features(train, seed=seed, settings=settings, classes=self.classes, folder=folder)
+        self.average, self.bounded = settings.distill_average, settings.distill_range == "8-bit"
+        # The videos, one or two moments, and the average.
+        states = (2 if settings.distill_optimizer == "sgd" else 3) + bool(self.average)
         clip = settings.frames * 3 * settings.size**2 * 4
         device = home(train.device, states * len(self.classes) * ipc * clip)
-        start = start_videos(train, policy, ipc=ipc, seed=seed, kind=kind, classes=self.classes, device=device)
+        start = start_videos(
+            train, policy, ipc=ipc, seed=seed, kind=settings.distill_start, classes=self.classes, device=device
+        )
         self.counts = [ipc * (start.shape[2] // length) for length in self.lengths]
         self.chunks = class_chunks(self.counts, CHUNK)  # on a small GPU as well: a checkpoint is of any machine
         # One leaf and one optimiser a chunk: no gradient outlives its chunk's step. The leaves are views of `videos`.
         parts = [start[chunk.start : chunk.stop].requires_grad_() for chunk in self.chunks]
         self.videos, self.leaves = start, {f"videos {i}": part for i, part in enumerate(parts)}
         kind, lr, momentum = settings.distill_optimizer, settings.distill_lr, settings.distill_momentum
+        self.scale = None  # of each class's gradient, (len(classes), 1, 1, 1, 1, 1)
+        if settings.distill_lr_unit == "curvature":
+            self.scale, lr = 1 / self.curvatures().view(-1, 1, 1, 1, 1, 1), lr * (1 - momentum)
         self.optimizers = [pixel_optimizer([part], kind, lr=lr, momentum=momentum) for part in parts]
+        self.begin_averages(list(self.leaves))
 
     def step(self) -> None:
         """One iteration: new weights, new real clips, one optimiser step on every video."""
@@ -184,14 +262,86 @@ class Distiller(Loop):
         Args:
             real: mean features of real clips under ``self.real.net``, float (len(classes), D).
         """
-        for chunk, part, optimizer in zip(self.chunks, self.leaves.values(), self.optimizers, strict=True):
-            # A copy, or the same memory if this is its home.
-            visiting = part.detach().to(self.train.device, non_blocking=True).requires_grad_()
-            self.backward(chunk, visiting, real[chunk.start : chunk.stop])
-            part.grad = visiting.grad.to(part.device)
+        for chunk, (name, part), optimizer in zip(self.chunks, self.leaves.items(), self.optimizers, strict=True):
+            gradient = self.gradient(chunk, part, real[chunk.start : chunk.stop])
+            if self.scale is not None:
+                gradient *= self.scale[chunk.start : chunk.stop]
+            part.grad = gradient.to(part.device)
+            del gradient  # or it would outlive its chunk's step
             optimizer.step()
             part.grad = None
+            self.settle(name, self.bounded)
         self.iteration += 1
+
+    def gradient(self, chunk: range, videos: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        """The gradient of a chunk's loss to its videos, on the device of the real clips.
+
+        Args:
+            chunk, real: as ``backward`` has them.
+            videos: float (len(chunk), I, F, 3, H, W), wherever they live.
+        """
+        # A copy, or the same memory if this is its home.
+        visiting = videos.detach().to(self.train.device, non_blocking=True).requires_grad_()
+        self.backward(chunk, visiting, real)
+        return visiting.grad
+
+    @torch.no_grad()
+    def means(self, chunk: range, videos: torch.Tensor) -> torch.Tensor:
+        """Mean features of a chunk's training clips under the network of the moment, float (len(chunk), D)."""
+        lengths, counts = (own[chunk.start : chunk.stop] for own in (self.lengths, self.counts))
+        means = []
+        for part in class_chunks(counts, self.train.at_once):
+            own, some = slice(part.start, part.stop), videos[part.start : part.stop].to(self.train.device)
+            pieces = clip_pieces(some, lengths[own], self.train.at_once)
+            features = torch.cat([self.real.net.embed(clips) for clips in pieces])
+            means.append(class_means(features, counts[own]))
+        return torch.cat(means)
+
+    def curvatures(self, networks: int = 2, rounds: int = 5) -> torch.Tensor:
+        """The largest curvature of each class's loss where its videos are now: (len(classes),), a mean over networks.
+
+        Power iteration on the Gauss-Newton matrix 2 J^T J of one network after the other, J the slope of the class's
+        mean features, beginning with the gradient. (Networks differ in the directions that they are curved in: the mean
+        of their matrices is far less curved than each, but one step meets one network.) The network is linear in
+        pieces, so J u is a difference of features.
+        """
+        found = []
+        for chunk, part in zip(self.chunks, self.leaves.values(), strict=True):
+            videos, total = part.detach().to(self.train.device), 0
+            reach = 0.02 * videos[0].numel() ** 0.5  # pixels change by 0.02 deviations, root mean square
+            for k in range(networks):
+                self.real.renew("curvature", k)
+                here = self.means(chunk, videos)
+                target = 0 * here
+                for _ in range(rounds):
+                    product = self.gradient(chunk, videos, target)
+                    norm = product.flatten(1).norm(dim=1).view(-1, 1, 1, 1, 1, 1).clamp_min(1e-30)
+                    # The gradient is that of a squared residual: of the features at first, then of J u.
+                    target = 2 * here - self.means(chunk, videos + product * (reach / norm))
+                total = total + norm.flatten() / reach
+            found.append(total / networks)
+        return torch.cat(found)
+
+    def held_out(self) -> float | None:
+        """The matching loss under networks that no step uses, in units of how far the classes' real means are apart.
+
+        The sum over classes of the squared distance of synthetic to real mean features, over that of the real means
+        to their common mean; of this rank's classes. None for pixels without bounds: a run of old settings is as it
+        was, though its loss may rise.
+        """
+        if not self.bounded:
+            return None
+        losses = []
+        for k in range(HELD_OUT):
+            real = self.real.held_out(k)
+            own = torch.cat([self.means(chunk, self.result(name)) for chunk, name in zip(self.chunks, self.leaves)])
+            losses.append(dm_loss(real, own) / dm_loss(real, real.mean(0) if len(real) > 1 else 0 * real))
+        return torch.stack(losses).mean().item()
+
+    def distilled(self) -> torch.Tensor:
+        """The videos so far, float (len(classes), I, F, 3, H, W): averaged, and rounded to 8 bits, if so set."""
+        videos = torch.cat([self.result(name) for name in self.leaves]) if self.averages else self.videos.detach()
+        return rounded(videos) if self.bounded else videos
 
     def backward(self, chunk: range, videos: torch.Tensor, real: torch.Tensor) -> None:
         """Add the gradient of the loss of a chunk to that of its ``videos``, a few clips at a time.
@@ -224,7 +374,7 @@ class Distiller(Loop):
             done += len(clips)
 
     def identity(self) -> str:
-        settings = str(self.settings.subset("distill"))
+        settings = str(self.settings.subset(*self.real.stages))
         share = [] if sharding.size() == 1 else [str(self.classes)]
         return str(derive(self.seed, self.train.fingerprint, settings, str(self.policy.tolist()), *self.counts, *share))
 

@@ -19,7 +19,7 @@ from david.datasets import base
 from david.execution import machine, versions
 from david.experiment import Experiment
 from david.files import read_json, write_json
-from david.presets import Settings, preset
+from david.presets import BEFORE, Settings, preset
 from david.records import Store, summary
 from david.tables import percent
 
@@ -32,10 +32,11 @@ def _experiment(dataset: str, settings: Settings, folder: Path, videos: str | No
 def experiment_of(record: dict, folder: Path, videos: str | None = None) -> Experiment:
     """The experiment whose record this is, with a store of its own.
 
-    The settings that a record names are those that decide it; the others are taken from the preset ``demo`` and do
-    not matter. What was computed on a CPU is so again: a GPU draws other weights from the same seed.
+    The settings that a record names are those that decide it. The others are taken from the preset ``demo`` and do
+    not matter; those that are younger than the record have the value from before (``presets.BEFORE``). What was
+    computed on a CPU is so again: a GPU draws other weights from the same seed.
     """
-    settings = preset("demo").replace(**record["settings"])
+    settings = preset("demo").replace(**(BEFORE | record["settings"]))
     device = "cpu" if record["made"]["device"].startswith("CPU") else None
     return _experiment(record["dataset"], settings, folder, videos, device)
 
@@ -62,7 +63,7 @@ def compare(published: Iterable[dict], again: Iterable[dict]) -> pd.DataFrame:
         published, again: records in the same order.
 
     Returns:
-        columns dataset, method, ipc, settings (other than in the preset ``demo``), n (records), published and again
+        columns dataset, method, ipc, settings (other than in the preset ``earlier``), n (records), published and again
         (percent, mean ± std over seeds), difference (points, again - published), identical (how many of the n have
         the same accuracies to the last digit), seconds published and seconds again (means).
     """
@@ -106,9 +107,17 @@ def added(rows: list[dict], earlier: dict, here: dict) -> list[dict]:
 
 
 def _changes(settings: dict) -> str:
-    """What a record's settings have that the preset ``demo`` has not, "size 64, student_repeats 5"; "" for nothing."""
-    demo = preset("demo")
-    return ", ".join(f"{name} {value}" for name, value in settings.items() if value != getattr(demo, name, None))
+    """What a record's settings have that the preset ``earlier`` has not, "size 64, student_repeats 5"; "" for nothing.
+
+    Of a record that is nearer to ``demo``: "preset demo", and what that has not.
+    """
+
+    def beside(name: str) -> list[str]:
+        own = preset(name)
+        return [f"{field} {value}" for field, value in settings.items() if value != getattr(own, field, None)]
+
+    earlier, demo = beside("earlier"), beside("demo")
+    return ", ".join(earlier if len(earlier) <= len(demo) else ["preset demo", *demo])
 
 
 def _attempt(published: Path, folder: Path, videos: str | None) -> tuple[str, float, str]:

@@ -11,7 +11,7 @@ from david.clips import Clips
 from david.costs import search_costs
 from david.files import read_json, write_json
 from david.halving import SuccessiveHalving
-from david.matching import Distiller
+from david.matching import Distiller, matching_stages
 from david.presets import Settings
 from david.progress import track
 from david.qlearning import QLearner, SharedQLearner
@@ -49,8 +49,8 @@ def make_agent(num_classes: int, num_actions: int, *, seed: int, settings: Setti
         ValueError: no episode, or rewards of noise.
     """
     s = settings
-    if s.search_beta == 0 and s.distill_start != "real":
-        raise ValueError("search_beta=0 rewards videos as they start, so it needs distill_start='real'")
+    if s.search_beta == 0 and s.distill_start == "noise":
+        raise ValueError("search_beta=0 rewards videos as they start, so it needs distill_start='real' or 'mean'")
     warmup = s.search_warmup * num_actions
     episodes, early = s.search_episodes or warmup, s.early_iterations
     if episodes < 1:
@@ -67,7 +67,14 @@ def make_agent(num_classes: int, num_actions: int, *, seed: int, settings: Setti
 
 
 def learn_policy(
-    train: Clips, reward: TeacherReward, *, ipc: int, seed: int, settings: Settings, journal: Path | None = None
+    train: Clips,
+    reward: TeacherReward,
+    *,
+    ipc: int,
+    seed: int,
+    settings: Settings,
+    folder: Path | None = None,
+    journal: Path | None = None,
 ) -> SearchResult:
     """Episodes of an agent; each distils all classes at once for N_early iterations, then the teacher rewards.
 
@@ -79,6 +86,7 @@ def learn_policy(
         ipc: I.
         seed: fixes everything random.
         settings: its ``search_`` and ``distill_`` fields.
+        folder: where experts are kept, if their snapshots are the networks of matching.
         journal: JSON file that receives every finished episode; a search that was interrupted continues from it,
             replaying the recorded rewards.
 
@@ -89,12 +97,14 @@ def learn_policy(
     actions = action_set(settings.frames)
     lengths = torch.tensor(actions)
     agent, plan = make_agent(len(train.classes), len(actions), seed=seed, settings=settings)
-    identity = derive(seed, train.fingerprint, str(settings.subset("distill", "search", "teacher")), ipc)
+    identity = derive(
+        seed, train.fingerprint, str(settings.subset(*matching_stages(settings), "search", "teacher")), ipc
+    )
     episodes = sharding.first(lambda: _kept(journal, identity))
     for t, (stream, iterations) in enumerate(track(plan, desc="search", unit="episode")):
         chosen = agent.act()
         if t == len(episodes):
-            episodes.append(_episode(train, reward, lengths[chosen], iterations, ipc, stream, settings))
+            episodes.append(_episode(train, reward, lengths[chosen], iterations, ipc, stream, settings, folder))
             if journal is not None and sharding.rank() == 0:
                 write_json(journal, {"identity": identity, "episodes": episodes})
         agent.update(chosen, torch.tensor(episodes[t]["reward"]))
@@ -111,15 +121,17 @@ def _kept(journal: Path | None, identity: int) -> list[dict]:
     return kept["episodes"]
 
 
-def _episode(train, reward: TeacherReward, policy, iterations: int, ipc: int, seed: int, settings: Settings) -> dict:
+def _episode(
+    train, reward: TeacherReward, policy, iterations: int, ipc: int, seed: int, settings: Settings, folder
+) -> dict:
     """Distil for some iterations under ``policy`` (Algorithm 1, lines 9-13) and measure."""
     started = time.perf_counter()
-    distiller = Distiller(train, policy, ipc=ipc, seed=seed, settings=settings)
+    distiller = Distiller(train, policy, ipc=ipc, seed=seed, settings=settings, folder=folder)
     start = distance = reward.distance(distiller.videos, policy)
     for _ in range(iterations):
         distiller.step()
     if iterations:
-        distance = reward.distance(distiller.videos, policy)
+        distance = reward.distance(distiller.distilled(), policy)
     if not torch.isfinite(distance).all():
         raise FloatingPointError("the synthetic videos diverged within an episode; lower distill_lr")
     clips = int((ipc * (settings.frames // policy)).sum())

@@ -30,6 +30,13 @@ def unflatten(vector: torch.Tensor, net: torch.nn.Module) -> dict[str, torch.Ten
     return {name: part.view(weight.shape) for (name, weight), part in zip(named.items(), parts, strict=True)}
 
 
+@torch.no_grad()
+def set_parameters(net: torch.nn.Module, vector: torch.Tensor) -> None:
+    """Give ``net`` the parameters that ``flatten`` made a vector of, (P,)."""
+    for name, weight in unflatten(vector, net).items():
+        net.get_parameter(name).copy_(weight)
+
+
 class Experts:
     """Recorded trainings on real clips.
 

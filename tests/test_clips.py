@@ -16,7 +16,18 @@ from test_cache import SHAPE, poisoned
 from david import workers
 from david.c3d import C3D
 from david.cache import decode_report
-from david.clips import BYTES_A_PIXEL, CHUNK, MEAN, STD, Clips, denormalise, normalise, open_clips
+from david.clips import (
+    BYTES_A_PIXEL,
+    CHUNK,
+    MEAN,
+    STD,
+    Clips,
+    denormalise,
+    keep_in_range,
+    normalise,
+    open_clips,
+    rounded,
+)
 from david.datasets import load
 from david.decode import decode_clip
 
@@ -52,6 +63,23 @@ def test_denormalise_inverts_and_clamps():
     assert torch.equal(denormalise(normalise(every)), every)
     assert denormalise(torch.full((3, 2, 2), 99.0)).unique().tolist() == [255]
     assert denormalise(torch.full((3, 2, 2), -99.0)).unique().tolist() == [0]
+
+
+def test_rounded_pixels_are_those_of_8_bits():
+    low, high = ((torch.tensor([end] * 3) - torch.tensor(MEAN)) / torch.tensor(STD) for end in (0.0, 1.0))
+    videos = torch.rand(2, 5, 3, 16, 20) * (high - low).view(3, 1, 1) + low.view(3, 1, 1)
+    got = rounded(videos)
+    assert torch.equal(got, normalise(denormalise(got))) and torch.equal(rounded(got), got) and got.is_contiguous()
+    half = 0.5 / 255 / torch.tensor(STD).view(3, 1, 1)
+    assert ((got - videos).abs() <= half + 1e-6).all() and ((got - videos).abs() > 0.98 * half).any()
+
+
+def test_pixels_are_kept_in_range_in_place():
+    videos = torch.tensor([99.0, -99.0, 0.25, float("nan"), float("inf")]).view(5, 1, 1, 1).repeat(1, 3, 1, 1)
+    assert keep_in_range(videos) is videos
+    assert denormalise(videos[:2]).unique(dim=0).flatten().tolist() == [0] * 3 + [255] * 3
+    torch.testing.assert_close(videos[:2], normalise(denormalise(videos[:2])), rtol=0, atol=1e-6)
+    assert (videos[2] == 0.25).all() and videos[3].isnan().all() and torch.equal(videos[4], videos[0])
 
 
 def test_batch(clips):

@@ -65,12 +65,13 @@ def test_a_value_cannot_be_read_there():
         torch.nn.Linear(2, 2)(torch.ones(1, 2, device="meta"))
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize(("optimizer", "unit"), [("sgd", "curvature"), ("sgd", "absolute"), ("adam", "absolute")])
 @pytest.mark.parametrize("start", ["noise", "real"])
 @pytest.mark.parametrize("precision", ["float32", "float32-fourier", "bfloat16"])
-def test_distribution_matching_stays_on_its_device(train, precision, start, optimizer, monkeypatch):
+def test_distribution_matching_stays_on_its_device(train, precision, start, optimizer, unit, monkeypatch):
     monkeypatch.setattr(fast_embed, "multiplies_bfloat16", lambda device: True)
-    settings = TINY.replace(distill_precision=precision, distill_start=start, distill_optimizer=optimizer)
+    settings = TINY.replace(distill_precision=precision, distill_start=start)
+    settings = settings.replace(distill_optimizer=optimizer, distill_lr_unit=unit, distill_average=4.0)
     distiller = Distiller(train, torch.tensor([8, 2, 1]), ipc=2, seed=0, settings=settings)
     distiller.step()
     with NoWaiting() as mode:

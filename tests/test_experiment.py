@@ -97,6 +97,31 @@ def test_a_dm_record_does_not_depend_on_the_search(experiment):
     assert "distill_lr" in record["settings"] and "distill_lr" not in experiment.run("random")["settings"]
 
 
+def test_a_record_carries_the_curve_of_its_distillation(experiment):
+    """The loss under networks that no step used, at the start and at every look; here after the only iteration."""
+    for name in ("dm:2", "david"):
+        (begun, before), (ended, after) = experiment.run(name)["curve"]
+        assert (begun, ended) == (0, 1) and before > 0 and after > 0
+    assert "curve" not in experiment.run("random")
+
+
+def test_what_depends_on_experts_has_their_settings_in_its_key(experiment):
+    def settings(name, **changes):
+        other = Experiment("ucf101", SETTINGS.replace(**changes), experiment.store, root=experiment.root)
+        return other.identity(name, ipc=1, seed=0)["settings"]
+
+    experts = {name: value for name, value in SETTINGS.subset("expert").items() if name.startswith("expert_")}
+    assert len(experts) == 4
+    for name in ("dm", "david", "vdsd", "dm:2"):
+        assert not experts.keys() & settings(name).keys()
+        found = settings(name, distill_networks="experts")
+        assert found.items() >= experts.items() | {("distill_networks", "experts")}
+        assert settings(name, distill_networks="experts", expert_lr=0.5) == found | {"expert_lr": 0.5}
+    assert settings("dm:trained").items() >= experts.items() | {("distill_start", "mean")}
+    for name in ("random", "mean", "dm:published"):
+        assert settings(name, distill_networks="experts") == settings(name)
+
+
 def test_a_record_names_the_rule_that_was_applied(experiment):
     rules = {name: experiment.identity(name, ipc=1, seed=0)["settings"] for name in ("david", "david:paper")}
     assert [rules[name]["search_warmup"] for name in rules] == [SETTINGS.search_warmup, 0]

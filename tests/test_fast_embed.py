@@ -13,7 +13,7 @@ from toy import noise_clips
 from david import fast_embed
 from david.c3d import C3D
 from david.fast_embed import bfloat16_embed, fold, folded_stem, frozen_embed, round_weights
-from david.matching import Distiller, RandomFeatures
+from david.matching import Distiller, Features
 from david.seeds import generator
 
 HALF = TINY.replace(distill_precision="bfloat16")
@@ -83,11 +83,11 @@ def test_all_clips_go_through_the_same_rounded_network():
     """Rounding what the real clips alone meet would move the means of all classes the same way."""
     train, common = noise_clips(), []
     for settings, rounded in ((TINY, False), (HALF, True)):
-        real = RandomFeatures(train, seed=0, settings=settings)
+        real = Features(train, seed=0, settings=settings)
         means = real.draw(0)
         assert all(torch.equal(own.bfloat16().float(), own) == rounded for own in real.net.parameters())
     own = real.draw(1)
-    exact = RandomFeatures(train, seed=0, settings=TINY)
+    exact = Features(train, seed=0, settings=TINY)
     exact.net.load_state_dict(real.net.state_dict())
     exact.net.reset = lambda random: None  # these weights, and the clips of the same iteration
     apart = own - exact.draw(1)
@@ -158,7 +158,7 @@ def test_compiled_networks_compute_the_same_whatever_their_weights(settings, mon
     train, means = noise_clips(), []
     for asked in ("0", "1"):
         monkeypatch.setenv("DAVID_COMPILE", asked)
-        real = RandomFeatures(train, seed=0, settings=settings)
+        real = Features(train, seed=0, settings=settings)
         for function in (real.net.trunk.forward, real.features):
             assert hasattr(function, "_torchdynamo_orig_callable") == (asked == "1")
         before = graphs()

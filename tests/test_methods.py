@@ -7,18 +7,22 @@ import pytest
 import torch
 from toy import noise_clips
 
+from david.clips import denormalise, rounded
 from david.distilled import DistilledSet, RealSet
 from david.methods import full, method
 from david.presets import preset
 from david.start import start_videos
 from david.static_dynamic import StaticDynamicSet
 
-TINY = preset("smoke", width=0.125, distill_iterations=1, distill_batch_real=2, search_episodes=5, teacher_steps=1)
-ALL = ("full", "random", "random:2", "random:1,2,8", "keyframe", "herding", "kcenter", "dm", "dm:2", "dm:any",
-       "dm:published", "mtt", "vdsd", "vdsd:mtt", "david", "david:paper", "david:recommended", "david:grid",
-       "david:full", "david:paper-full", "david:once", "david:start", "david:halving", "david:shared",
-       "david:undistilled")  # fmt: skip
-FILES = ("full", "random", "keyframe", "herding", "kcenter", "dm", "mtt", "vdsd", "david")
+TINY = preset(
+    "smoke", width=0.125, distill_iterations=1, distill_batch_real=2, search_episodes=5, teacher_steps=1,
+    distill_lr=60.0,  # so that one iteration moves pixels to other grey levels
+)  # fmt: skip
+ALL = ("full", "random", "random:2", "random:1,2,8", "mean", "mean:2", "keyframe", "herding", "kcenter", "dm", "dm:2",
+       "dm:any", "dm:published", "dm:trained", "mtt", "vdsd", "vdsd:mtt", "david", "david:paper", "david:recommended",
+       "david:grid", "david:full", "david:paper-full", "david:once", "david:start", "david:halving", "david:shared",
+       "david:undistilled", "david:trained")  # fmt: skip
+FILES = ("full", "random", "mean", "keyframe", "herding", "kcenter", "dm", "mtt", "vdsd", "david")
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +78,38 @@ def test_dm_moves_away_from_its_start(train):
     start = start_videos(train, torch.tensor([8, 8, 8]), ipc=1, seed=0, kind=TINY.distill_start)
     moved = (run("dm", train).videos - start).abs().amax((1, 2, 3, 4, 5))
     assert moved.min() > 0
+
+
+def test_mean_is_what_a_class_looks_like_on_average_in_8_bits(train):
+    made = run("mean", train)
+    for c, own in enumerate(train.by_class()):
+        average = denormalise(train.batch(own)).float().mean(0)
+        assert (denormalise(made.videos[c, 0]) - average).abs().max() <= 0.5 + 1e-3
+    assert torch.equal(made.videos, rounded(made.videos)) and made.policy.tolist() == [8] * 3
+    assert made.info["method"] == "mean" and torch.equal(run("mean", train, seed=1).videos, made.videos)
+    parts = run("mean:2", train)
+    assert parts.policy.tolist() == [2] * 3 and torch.equal(parts.videos, rounded(parts.videos))
+
+
+@pytest.mark.parametrize("name", ["dm", "dm:any", "david", "david:undistilled", "mtt"])
+def test_what_is_stored_is_what_8_bits_can_show(train, name):
+    settings = TINY.replace(distill_start="noise", distill_average=4.0, mtt_lr=1.0, mtt_average=4.0)
+    stored = run(name, train, settings=settings).videos
+    assert torch.equal(stored, rounded(stored))
+    if name != "david:undistilled":  # which are real frames
+        free = run(name, train, settings=settings.replace(distill_range="free", mtt_range="free")).videos
+        assert not torch.equal(free, rounded(free))
+
+
+def test_experts_are_kept_beside_the_runs_and_shared(train, tmp_path, monkeypatch):
+    trained = TINY.replace(distill_networks="experts")
+    run("dm:trained", train, work=tmp_path / "first")
+    monkeypatch.setattr("david.trajectories.train_expert", lambda *_, **__: pytest.fail("they are trained already"))
+    for name in ("david:trained", "mtt"):
+        run(name, train, work=tmp_path / name)
+    for name in ("vdsd", "dm:2"):
+        run(name, train, settings=trained, work=tmp_path / name)
+    assert len(list(tmp_path.rglob("expert-*.safetensors"))) == len(list(tmp_path.glob("expert-*.safetensors"))) == 2
 
 
 def test_full_data_keeps_every_clip(train):
@@ -137,9 +173,14 @@ def test_a_given_policy_is_used_and_any_policy_depends_on_the_seed(train):
 
 def test_published_dm_steps_by_its_authors_rate(train):
     """One step of SGD with rate 30 from the real start, whatever the settings say."""
-    plain = run("dm", train, settings=TINY.replace(distill_optimizer="sgd", distill_lr=30.0, distill_momentum=0.5))
-    other = TINY.replace(distill_optimizer="adam", distill_lr=0.5, distill_start="noise")
-    assert torch.equal(run("dm:published", train, settings=other).videos, plain.videos)
+    plain = {"distill_range": "free", "distill_lr_unit": "absolute", "distill_average": 0.0}
+    sgd = TINY.replace(distill_optimizer="sgd", distill_lr=30.0, distill_momentum=0.5, **plain)
+    moved = run("dm", train, settings=sgd).videos
+    for other in (
+        TINY.replace(distill_start="noise", distill_networks="experts"),
+        TINY.replace(**plain, distill_optimizer="adam", distill_lr=0.5),
+    ):
+        assert torch.equal(run("dm:published", train, settings=other).videos, moved)
 
 
 def test_david_keeps_its_journal_and_checkpoint_in_work_and_its_teacher_beside_it(train, tmp_path):
@@ -168,13 +209,21 @@ def test_stages_name_the_settings_that_matter():
     assert set(method("vdsd:mtt").stages) == {"vdsd", "expert", "mtt", "student"}
     assert set(method("david").stages) == {"distill", "search", "teacher", "student"}
     assert method("full").stages == ("teacher",)
+    experts = TINY.replace(distill_networks="experts")
+    for name in ("dm", "david", "vdsd"):
+        assert method(name).stages_of(TINY) == method(name).stages
+        assert method(name).stages_of(experts) == (*method(name).stages, "expert")
+    for name in ("dm:trained", "david:trained", "mtt"):
+        assert method(name).stages_of(TINY) == method(name).stages_of(experts) and "expert" in method(name).stages
+    for name in ("random", "mean", "dm:published"):
+        assert method(name).stages_of(experts) == method(name).stages
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("dvid", "unknown method 'dvid'; did you mean 'david'? Known are full, still, random, keyframe"),
-        ("", "unknown method ''. Known are full, still, random, keyframe"),
+        ("dvid", "unknown method 'dvid'; did you mean 'david'? Known are full, still, random, mean, keyframe"),
+        ("", "unknown method ''. Known are full, still, random, mean, keyframe"),
         ("full:3", "unknown method 'full:3'"),
         ("mtt:dm", "unknown method 'mtt:dm'; mtt takes no option 'dm'"),
         ("vdsd:frepo", "unknown method 'vdsd:frepo'"),

@@ -5,6 +5,7 @@ import torch
 from test_trajectories import TINY
 from toy import noise_clips
 
+from david.clips import keep_in_range, rounded
 from david.distilled import DistilledSet
 from david.methods import mtt
 from david.methods.mtt import TrajectoryMatcher
@@ -22,14 +23,22 @@ def experts(train):
 
 
 def ran(matcher, iterations, **options):
-    """The videos and the learning rate after so many iterations."""
+    """The videos, the learning rate and what would be stored after so many iterations."""
     matcher.run(iterations, **options)
-    return matcher.leaves["videos"].detach(), matcher.leaves["student_lr"].detach()
+    return *(leaf.detach() for leaf in matcher.leaves.values()), matcher.distilled({}).videos
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_interrupted_equals_uninterrupted(train, experts, monkeypatch, tmp_path, optimizer):
-    settings = TINY.replace(mtt_optimizer=optimizer, mtt_lr=10.0 if optimizer == "sgd" else 0.1, mtt_steps=1)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mtt_lr": 10.0},
+        {"mtt_optimizer": "adam", "mtt_lr": 0.1},
+        {"mtt_lr_unit": "pixel", "mtt_lr": 0.5, "mtt_range": "8-bit", "mtt_average": 4.0},
+    ],
+    ids=["sgd", "adam", "pixel"],
+)
+def test_interrupted_equals_uninterrupted(train, experts, monkeypatch, tmp_path, changes):
+    settings = TINY.replace(**changes, mtt_steps=1)
     path, steps = tmp_path / "checkpoint.safetensors", []
     step = TrajectoryMatcher.step
 
@@ -77,6 +86,41 @@ def test_one_step_by_hand(train, experts):
     torch.testing.assert_close(
         matcher.leaves["student_lr"].detach(), student_lr - 1e-3 * matcher.leaves["student_lr"].grad
     )
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_step_in_pixels_by_hand(train, experts, momentum):
+    """One that goes on in one direction becomes mtt_lr, root mean square, where the gradient is as at the start."""
+    settings = TINY.replace(mtt_lr_unit="pixel", mtt_lr=0.02, mtt_momentum=momentum, mtt_steps=2)
+    plain = TrajectoryMatcher(train, experts, ipc=2, seed=3, settings=TINY.replace(mtt_steps=2))
+    leaves, gradients = plain.leaves, []
+    for iteration in range(10):
+        plain.loss.backward(plain.draw, leaves["student_lr"], iteration)
+        gradients.append(leaves["videos"].grad)
+        leaves["videos"].grad = None
+    typical = torch.stack(gradients).square().mean().sqrt()
+    matcher = TrajectoryMatcher(train, experts, ipc=2, seed=3, settings=settings)
+    assert matcher.losses == [] and all(leaf.grad is None for leaf in matcher.leaves.values())
+    start = matcher.leaves["videos"].detach().clone()
+    matcher.step()
+    moved = matcher.leaves["videos"].detach() - start
+    torch.testing.assert_close(moved, -0.02 * (1 - momentum) / typical * gradients[0], rtol=1e-3, atol=1e-6)
+    ratio = gradients[0].square().mean().sqrt() / typical
+    assert moved.square().mean().sqrt().item() == pytest.approx(0.02 * (1 - momentum) * ratio.item(), rel=1e-3)
+
+
+def test_bounded_pixels_and_their_average(train, experts):
+    """A step far beyond black and white ends there; what is stored is the average of iterates 1 and 2, in 8 bits."""
+    settings = TINY.replace(mtt_range="8-bit", mtt_average=4.0, mtt_lr_unit="pixel", mtt_lr=5.0, mtt_steps=1)
+    matcher, iterates = TrajectoryMatcher(train, experts, ipc=1, seed=0, settings=settings), []
+    for _ in range(2):
+        matcher.step()
+        iterates.append(matcher.leaves["videos"].detach().clone())
+        assert torch.equal(iterates[-1], keep_in_range(iterates[-1].clone()))
+    assert (rounded(iterates[1]) - iterates[1]).abs().lt(1e-5).float().mean() > 0.3  # black or white
+    expected = rounded(iterates[0] + 4 / 5 * (iterates[1] - iterates[0]))
+    torch.testing.assert_close(matcher.distilled({}).videos, expected, rtol=0, atol=0.02)  # a grey level
+    assert (matcher.distilled({}).videos == expected).float().mean() > 0.999
 
 
 def test_the_learning_rate_stays_positive(train, experts):

@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError, asdict
 
 import pytest
 
-from david.presets import PRESETS, Settings, preset
+from david.presets import BEFORE, PRESETS, Settings, preset
 
 STAGES = ("distill", "search", "teacher", "expert", "mtt", "vdsd", "student")
 
@@ -74,6 +74,12 @@ def test_replace_copies():
         ({"distill_lr": float("inf")}, "setting distill_lr is a number of at least 0, got inf"),
         ({"search_p": 1.5}, "setting search_p is a number from 0 to 1, got 1.5"),
         ({"width": 0}, "setting width is a number above 0, got 0"),
+        ({"distill_range": "7-bit"}, "setting distill_range is one of '8-bit', 'free', got '7-bit'"),
+        (
+            {"distill_lr_unit": "curvature", "distill_optimizer": "adam"},
+            "setting distill_lr_unit='curvature' is of SGD's steps; those of Adam are 'absolute'",
+        ),
+        ({"mtt_lr_unit": "pixel", "mtt_optimizer": "adam"}, "setting mtt_lr_unit='pixel' is of SGD's steps"),
     ],
 )
 def test_wrong_settings(change, message):
@@ -84,7 +90,7 @@ def test_wrong_settings(change, message):
 
 
 def test_unknown_preset():
-    with pytest.raises(ValueError, match="unknown preset 'demos'; known are smoke, demo, paper"):
+    with pytest.raises(ValueError, match="unknown preset 'demos'; known are smoke, demo, earlier, paper"):
         preset("demos")
 
 
@@ -100,7 +106,7 @@ def test_subset_of_a_stage():
         "student_optimizer": "sgd",
         "student_repeats": 5,
     }
-    assert settings.subset(*STAGES) == asdict(settings)
+    assert settings.subset(*STAGES).items() == asdict(settings).items() - BEFORE.items()
     assert set(settings.subset("distill", "search")) == set(settings.subset("distill")) | set(settings.subset("search"))
 
 
@@ -118,6 +124,21 @@ def test_a_stage_does_not_see_the_settings_of_another(stage):
     del changes[next(name for name in changes if name.startswith(stage))]
     assert Settings().replace(**changes).subset(stage) == Settings().subset(stage)
     assert Settings(frames=8).subset(stage) != Settings().subset(stage)
+
+
+def test_settings_that_came_later_leave_the_keys_of_before():
+    """A setting of the value from before is in no subset, so in no key; any other value is, in that of its stage."""
+    others = {"distill_range": "8-bit", "distill_lr_unit": "curvature", "distill_average": 4.0,
+              "distill_networks": "experts", "mtt_range": "8-bit", "mtt_lr_unit": "pixel", "mtt_average": 4.0,
+              "vdsd_start": "real"}  # fmt: skip
+    before = Settings(**BEFORE)
+    assert set(others) == set(BEFORE) and not BEFORE.keys() & before.subset(*STAGES).keys()
+    for name, value in others.items():
+        (stage,) = (stage for stage in STAGES if name.startswith(stage))
+        changed = before.replace(**{name: value})
+        assert changed.subset(stage).items() - before.subset(stage).items() == {(name, value)}
+        assert changed.subset(*set(STAGES) - {stage}) == before.subset(*set(STAGES) - {stage})
+    assert all(getattr(preset("earlier"), name) == value for name, value in BEFORE.items())
 
 
 def test_recipe():

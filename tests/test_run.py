@@ -14,7 +14,8 @@ from david import Experiment, Store, preset, run
 from david.static_dynamic import load_set
 
 CHANGES = {"width": 0.125, "distill_iterations": 4, "teacher_steps": 1, "student_steps": 1, "student_batch": 4}
-CHANGES |= {"distill_optimizer": "sgd", "distill_lr": 1000.0}  # Adam would make large steps of rounding errors
+# Adam would make large steps of rounding errors, and rounding to 8 bits differences of whole grey levels.
+CHANGES |= {"distill_optimizer": "sgd", "distill_lr": 60.0, "distill_range": "free"}
 METHODS = ["david", "dm:2", "random", "full", "still"]
 SETTINGS = preset("smoke", **CHANGES)
 

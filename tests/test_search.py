@@ -36,13 +36,16 @@ class FakeDistiller:
 
     made = []
 
-    def __init__(self, train, policy, *, ipc, seed, settings):
-        self.policy, self.seed, self.ipc, self.steps = policy.tolist(), seed, ipc, 0
+    def __init__(self, train, policy, *, ipc, seed, settings, folder):
+        self.policy, self.seed, self.ipc, self.folder, self.steps = policy.tolist(), seed, ipc, folder, 0
         self.videos = torch.randn(len(policy), 1, 1, 1, 1, 1, generator=torch.Generator().manual_seed(seed))
         self.made.append(self)
 
     def step(self):
         self.steps += 1
+
+    def distilled(self):
+        return self.videos + self.steps
 
 
 @pytest.fixture
@@ -89,6 +92,21 @@ def test_result_holds_every_episode(train, made):
             assert found.mean_reward[c, a].item() == pytest.approx(0.2 - 0.01 * distance)
     assert found.episodes[0]["start"] == found.episodes[0]["distance"] == [0, 1, 3, 2, 3, 0]
     assert found.episodes[0]["reward"] == pytest.approx([0.2, 0.19, 0.17, 0.18, 0.17, 0.2])
+
+
+def test_an_episode_is_rewarded_for_what_would_be_stored(train, made, tmp_path):
+    seen = []
+
+    class Seen(KnownReward):
+        def distance(self, videos, policy):
+            seen.append(videos)
+            return super().distance(videos, policy)
+
+    one = settings(search_warmup=0, search_episodes=1, search_beta=1.0, distill_iterations=3)
+    learn_policy(train, Seen(), ipc=1, seed=0, settings=one, folder=tmp_path)
+    (distiller,) = made
+    assert torch.equal(seen[0], distiller.videos) and torch.equal(seen[1], distiller.videos + 3) and len(seen) == 2
+    assert distiller.folder == tmp_path  # of the experts
 
 
 def test_the_papers_rule_repeats_what_it_tried_first(train, made):
@@ -164,7 +182,7 @@ def test_without_an_early_stage_the_start_is_rewarded(train, made):
     assert all(e["distance"] == e["start"] and e["iterations"] == e["backward"] == 0 for e in found.episodes)
     assert [e["forward"] for e in found.episodes[:4]] == [6 * n for n in (8, 4, 2, 1)]
     with pytest.raises(
-        ValueError, match="search_beta=0 rewards videos as they start, so it needs distill_start='real'"
+        ValueError, match="search_beta=0 rewards videos as they start, so it needs distill_start='real' or 'mean'"
     ):
         search(train, KnownReward(), **RULES["start"], distill_start="noise")
 

@@ -10,7 +10,7 @@ from toy import noise_clips
 from david import sharding
 from david.clips import Clips
 from david.loop import Loop
-from david.matching import Distiller, RandomFeatures
+from david.matching import Distiller, Features
 from david.methods.dm import distill
 from david.reward import TeacherReward
 from david.seeds import generator
@@ -114,11 +114,11 @@ def test_real_clips_of_all_classes_are_one_stream(train, monkeypatch):
 
     monkeypatch.setattr(Clips, "batch", seeing)
     settings = SGD.replace(distill_batch_real=3)
-    RandomFeatures(train, seed=3, settings=settings).draw(7)
+    Features(train, seed=3, settings=settings).draw(7)
     whole = torch.cat(seen), torch.cat(mirrored)
     assert torch.equal(whole[0], picks) and torch.equal(whole[1], coins < 0.5)
     seen.clear(), mirrored.clear()
-    RandomFeatures(train, seed=3, settings=settings, classes=range(1, 3)).draw(7)
+    Features(train, seed=3, settings=settings, classes=range(1, 3)).draw(7)
     part = slice(3, 9)
     assert torch.equal(torch.cat(seen), whole[0][part]) and torch.equal(torch.cat(mirrored), whole[1][part])
 

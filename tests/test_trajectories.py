@@ -19,6 +19,7 @@ TINY = preset(
     "smoke", width=0.03, expert_count=2, expert_epochs=3, expert_batch=4, expert_lr=0.05,
     mtt_iterations=4, mtt_optimizer="sgd", mtt_lr=10.0, mtt_momentum=0.5, mtt_steps=3, mtt_batch=0, mtt_span=1,
     mtt_max_start=2, mtt_student_lr=0.05, mtt_student_lr_lr=1e-3,
+    mtt_range="free", mtt_lr_unit="absolute", mtt_average=0.0,  # plain steps, to be followed by hand
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from david.loop import Loop
 from david.methods import vdsd
 from david.presets import preset
 from david.seeds import generator
+from david.start import random_clips
 from david.static_dynamic import StaticDynamicSet, hallucinate
 from david.trajectories import load_experts
 
@@ -84,6 +85,18 @@ def test_start_is_noise_and_the_default_convolution(train, still):
     assert abs(memory.dynamic.mean()) < 0.01 and abs(memory.dynamic.std() - 1) < 0.01
     bound = (4 * 27) ** -0.5
     assert 0.9 * bound < memory.weight.abs().max() <= bound and 0 < memory.bias.abs().max() <= bound
+
+
+def test_a_real_start_is_as_bright_as_real_clips(train):
+    """Each memory with the still image that began as a frame of the same clip; in its colours, which do not move."""
+    images = GradientMatcher(train, per_class=2, seed=0, settings=TINY).images.detach()
+    memory = vdsd.DynamicMatcher(train, images, seed=0, settings=TINY.replace(vdsd_start="real")).memory
+    for c, positions in enumerate(train.by_class()):
+        clips = hallucinate(images[c], memory.dynamic[c], memory.weight, memory.bias)
+        real = train.batch(random_clips(positions, 2, seed=0, label=c))
+        torch.testing.assert_close(clips.mean(2), real.mean(2), rtol=0, atol=1e-5)
+        colours = (own - own.mean(-3, keepdim=True) for own in (clips, images[c][:, None]))
+        torch.testing.assert_close(*torch.broadcast_tensors(*colours), rtol=0, atol=1e-5)
 
 
 def test_step_sizes_are_the_published_ones_unless_set():
@@ -183,4 +196,6 @@ def test_what_decides_the_result_is_in_its_identity(train):
 
     others = [{"memories": 4}, {"seed": 1}, {"vdsd_static_lr": 9.0}, {"distill_batch_real": 1}, {"vdsd_momentum": 0.0}]
     assert len({identity(), *(identity(**other) for other in others)}) == 6
-    assert identity() == identity(mtt_steps=3, student_steps=1)
+    assert identity() == identity(mtt_steps=3, student_steps=1, expert_lr=0.5)
+    experts = [identity(distill_networks="experts", expert_count=2, expert_lr=lr) for lr in (0.01, 0.02)]
+    assert len({identity(), *experts}) == 3

@@ -22,10 +22,10 @@ def clips_of(videos, labels, flip=False) -> Clips:
     )
 
 
-def noise_clips(labels=(0, 1, 2, 0, 1, 2, 0, 1), seed=0, flip=False) -> Clips:
+def noise_clips(labels=(0, 1, 2, 0, 1, 2, 0, 1), seed=0, flip=False, size=48) -> Clips:
     """Clips of noise that C3D can take, of classes that alternate."""
     rng = np.random.default_rng(seed)
-    videos = rng.integers(0, 256, (len(labels), 8, 48, 48, 3), dtype=np.uint8)
+    videos = rng.integers(0, 256, (len(labels), 8, size, size, 3), dtype=np.uint8)
     videos += 40 * np.asarray(labels, dtype=np.uint8)[:, None, None, None, None]
     return clips_of(videos, labels, flip)
 

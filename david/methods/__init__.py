@@ -7,7 +7,13 @@ from importlib import import_module
 from david.presets import RULES, Settings
 
 # The authors' recipe of DM on video (VDSD's script), for the row "DM (published step)": protocol section 3.
-PUBLISHED_DM = {"distill_start": "real", "distill_optimizer": "sgd", "distill_lr": 30.0, "distill_momentum": 0.5}
+PUBLISHED_DM = {
+    "distill_start": "real", "distill_optimizer": "sgd", "distill_lr": 30.0, "distill_momentum": 0.5,
+    "distill_range": "free", "distill_lr_unit": "absolute", "distill_average": 0.0, "distill_networks": "random",
+}  # fmt: skip
+
+# What distils where random networks do not: networks trained a little, from the mean of the class.
+TRAINED = {"distill_networks": "experts", "distill_start": "mean"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,11 @@ class Method:
         """Whether it stores real clips, so that no class can have fewer of them than IPC."""
         return self.name.partition(":")[0] in ("random", "keyframe", "herding", "kcenter")
 
+    def stages_of(self, settings: Settings) -> tuple[str, ...]:
+        """The prefixes of the settings that its result depends on, under these settings."""
+        experts = self.settings(settings).distill_networks == "experts" and "distill" in self.stages
+        return (*self.stages, "expert") if experts and "expert" not in self.stages else self.stages
+
     def settings(self, settings: Settings) -> Settings:
         """The settings under which the method runs."""
         return settings.replace(**self.changes)
@@ -56,6 +67,7 @@ _PLAIN = {
     "full": ("Full data", "Full DS", ("teacher",)),
     "still": ("Full data (one frame a video)", None, ("teacher",)),
     "random": ("Random", "Random", ("student",)),
+    "mean": ("Mean", None, ("student",)),
     "keyframe": ("KeyFrame", "KeyFrame", ("student",)),
     "herding": ("Herding", None, ("teacher", "student")),
     "kcenter": ("K-Center", None, ("teacher", "student")),
@@ -66,7 +78,20 @@ _PLAIN = {
 }
 REAL = ("full", "still")  # no distillation: no IPC and no seed of it
 # The rows of Tables 1 and 2, with those that the paper lacks.
-ROWS = ("full", "random", "random:1", "keyframe", "herding", "kcenter", "dm", "mtt", "vdsd", "vdsd:mtt", "david")
+ROWS = (
+    "full",
+    "random",
+    "random:1",
+    "mean",
+    "keyframe",
+    "herding",
+    "kcenter",
+    "dm",
+    "mtt",
+    "vdsd",
+    "vdsd:mtt",
+    "david",
+)
 # What a search rule is called, and the row of the paper's Tables 1-4 that it stands for.
 _RULE_TITLES = {
     "paper": ("DAViD (paper rule)", "DAViD"),
@@ -84,8 +109,9 @@ _RULE_TITLES = {
 def method(name: str) -> Method:
     """Look a method up by name: one of the plain names, or one with an option after a colon.
 
-    "random" and "dm" take a policy: one L for all classes ("dm:4"), one for each class ("dm:1,8,2"), or "any", an L
-    drawn for each class. "dm:published" is DM with its authors' start and step size, "vdsd:mtt" VDSD on MTT.
+    "random", "mean" and "dm" take a policy: one L for all classes ("dm:4"), one for each class ("dm:1,8,2"), or "any",
+    an L drawn for each class. "dm:published" is DM with its authors' start and step size, "vdsd:mtt" VDSD on MTT.
+    "dm:trained" and "david:trained" match under networks trained a little, from means of real clips.
     "david" takes a search rule of ``presets.RULES`` ("david:paper", "david:grid", "david:shared", ...), which plain
     "david" reads from the settings; "david:undistilled" learns the policy and then stores real segments under it.
 
@@ -100,11 +126,13 @@ def method(name: str) -> Method:
     title, paper, stages = _PLAIN[base]
     if not option and ":" not in name:
         return Method(name, title, paper, stages)
-    if base in ("random", "dm"):
+    if base in ("random", "mean", "dm"):
         if option == "any":
             return Method(name, f"{title} (any L per class)", None, stages, options={"policy": "any"})
         if base == "dm" and option == "published":
             return Method(name, "DM (published step)", "DM", stages, PUBLISHED_DM)
+        if base == "dm" and option == "trained":
+            return Method(name, "DM (trained networks)", None, ("distill", "expert", "student"), TRAINED)
         parts = option.split(",")
         if all(part.isdecimal() and int(part) > 0 for part in parts):
             shown = f"L = {option}" if len(parts) == 1 else "given policy"
@@ -117,8 +145,10 @@ def method(name: str) -> Method:
     if base == "david":
         if option == "undistilled":
             return Method(name, "DAViD (undistilled)", None, stages, options={"synthesis": False})
+        if option == "trained":
+            return Method(name, "DAViD (trained networks)", None, (*stages, "expert"), TRAINED)
         if option in RULES:
             return Method(name, *_RULE_TITLES[option], stages, RULES[option])
-        known = f"a search rule, one of {', '.join(RULES)}, or 'undistilled'"
+        known = f"a search rule, one of {', '.join(RULES)}, 'trained' or 'undistilled'"
         raise ValueError(f"method {name!r}: the option of david is {known}")
     raise ValueError(f"unknown method {name!r}; {base} takes no option {option!r}")

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
+from david.clips import rounded
 from david.distilled import DistilledSet
 from david.methods.dm import synthesize
 from david.reward import TeacherReward
@@ -21,22 +22,25 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None, synthesis: 
         seed: fixes everything random except the teacher, whose seed is ``settings.teacher_seed``.
         settings: its common, ``distill_``, ``search_`` and ``teacher_`` fields.
         work: folder for what an interrupted run continues from; the teacher is kept beside it, for other runs.
-        synthesis: False stores segments of real frames under the policy learned, without distilling them: the
-            control that tells what the policy brings from what the matching brings.
+        synthesis: False stores, under the policy learned, what the synthesis would start from (where that is noise:
+            segments of real frames): the control that tells what the policy brings from what the matching brings.
 
     Returns:
         DistilledSet; its ``info["search"]`` holds the action set and the episodes.
     """
     # Before the hours of teacher and search, as it checks the search's settings.
     make_agent(len(train.classes), len(action_set(settings.frames)), seed=seed, settings=settings)
-    teacher = load_teacher(train, settings=settings, folder=None if work is None else work.parent)
+    folder = None if work is None else work.parent
+    teacher = load_teacher(train, settings=settings, folder=folder)
     reward = TeacherReward(teacher, train, settings.search_reward)
     journal = None if work is None else work / "search.json"
-    found = learn_policy(train, reward, ipc=ipc, seed=seed, settings=settings, journal=journal)
+    found = learn_policy(train, reward, ipc=ipc, seed=seed, settings=settings, folder=folder, journal=journal)
     search = {"actions": list(found.actions), "episodes": found.episodes}
     info = {"method": "david", "search": search}
     if synthesis is not False:
         return synthesize(train, found.policy, ipc=ipc, seed=seed, settings=settings, work=work, info=info)
-    videos = start_videos(train, found.policy, ipc=ipc, seed=seed, kind="real")
+    kind = "real" if settings.distill_start == "noise" else settings.distill_start
+    videos = start_videos(train, found.policy, ipc=ipc, seed=seed, kind=kind)
+    videos = rounded(videos) if settings.distill_range == "8-bit" else videos
     info |= {"ipc": ipc, "seed": seed, "settings": asdict(settings)}
     return DistilledSet(videos, found.policy, list(train.classes), info)

@@ -16,8 +16,8 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None, policy: tup
         train: real clips, on the device to compute on.
         ipc: I, stored videos a class.
         seed: fixes everything random.
-        settings: its common and ``distill_`` fields.
-        work: folder for the checkpoint that an interrupted run continues from.
+        settings: its common and ``distill_`` fields, and ``expert_`` where these are the networks.
+        work: folder for the checkpoint that an interrupted run continues from; experts are kept beside it.
         policy: as ``temporal.given_policy`` takes it; the default, L = F, is plain DM without a partition.
 
     Returns:
@@ -32,11 +32,13 @@ def synthesize(train, policy, *, ipc, seed, settings, work, info) -> DistilledSe
 
     The set is where its videos were distilled: on the device, or on the host if they would crowd it there.
     """
-    distiller = Distiller(train, policy, ipc=ipc, seed=seed, settings=settings)
+    folder = None if work is None else work.parent
+    distiller = Distiller(train, policy, ipc=ipc, seed=seed, settings=settings, folder=folder)
     shard = "" if sharding.size() == 1 else f"-{sharding.rank()}-of-{sharding.size()}"
     checkpoint = None if work is None else work / f"checkpoint{shard}.safetensors"
     distiller.run(settings.distill_iterations, checkpoint=checkpoint)
-    info = {**info, "ipc": ipc, "seed": seed, "settings": asdict(settings)}
+    info = {**info, "ipc": ipc, "seed": seed, "settings": asdict(settings), "curve": distiller.curve}
     # Ranks may differ in where their videos live; by way of the host they can be put together.
-    videos = distiller.videos if sharding.size() == 1 else sharding.gather(distiller.videos.cpu(), len(policy))
+    videos = distiller.distilled()
+    videos = videos if sharding.size() == 1 else sharding.gather(videos.cpu(), len(policy))
     return DistilledSet(videos, policy, list(train.classes), info)

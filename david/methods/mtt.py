@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from david.clips import rounded
 from david.distilled import DistilledSet
 from david.loop import Loop
 from david.matching import pixel_optimizer
@@ -39,6 +40,10 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None) -> Distille
 class TrajectoryMatcher(Loop):
     """The videos and the student's learning rate, moved together.
 
+    With ``mtt_lr_unit="pixel"`` a step that goes on in one direction changes a pixel by ``mtt_lr`` deviations, root
+    mean square, where the gradient is as large as it is at the start, on average over ten iterations' losses: so one
+    number serves every size, IPC and student.
+
     Args:
         train: real clips, on the device to compute on.
         experts: ``load_experts`` of them.
@@ -57,11 +62,24 @@ class TrajectoryMatcher(Loop):
         videos = start_videos(train, self.policy, ipc=ipc, seed=seed, kind="real", device=train.device).requires_grad_()
         student_lr = torch.tensor(settings.mtt_student_lr, device=train.device, requires_grad=True)
         self.leaves = {"videos": videos, "student_lr": student_lr}
-        s = settings
+        s, lr = settings, settings.mtt_lr
+        self.average, self.bounded = s.mtt_average, s.mtt_range == "8-bit"
+        if s.mtt_lr_unit == "pixel":
+            lr *= (1 - s.mtt_momentum) / self.gradient_size()
         self.optimizers = [
-            pixel_optimizer([videos], s.mtt_optimizer, lr=s.mtt_lr, momentum=s.mtt_momentum),
+            pixel_optimizer([videos], s.mtt_optimizer, lr=lr, momentum=s.mtt_momentum),
             torch.optim.SGD([student_lr], s.mtt_student_lr_lr, momentum=0.5),
         ]
+        self.begin_averages(["videos"])
+
+    def gradient_size(self, draws: int = 10) -> float:
+        """Root mean square of the gradient to the videos at the start, over the losses of the first iterations."""
+        videos, squares = self.leaves["videos"], []
+        for iteration in range(draws):
+            self.loss.backward(self.draw, self.leaves["student_lr"], iteration)
+            squares.append(videos.grad.square().mean())
+            videos.grad = self.leaves["student_lr"].grad = None
+        return torch.stack(squares).mean().sqrt().item()
 
     def draw(self, random: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Clips of a student step, with a graph to the videos: all of them, or ``mtt_batch``, balanced over classes."""
@@ -79,11 +97,14 @@ class TrajectoryMatcher(Loop):
         for optimizer in self.optimizers:
             optimizer.step()
         student_lr.data.clamp_(min=0.001)  # as the published code has it
+        self.settle("videos", self.bounded)
         self.iteration += 1
 
     def distilled(self, info: dict) -> DistilledSet:
         """The product so far."""
-        return DistilledSet(self.leaves["videos"].detach(), self.policy, list(self.train.classes), info)
+        videos = self.result("videos")
+        videos = rounded(videos) if self.bounded else videos
+        return DistilledSet(videos, self.policy, list(self.train.classes), info)
 
     def identity(self) -> str:
         settings = str(self.settings.subset("expert", "mtt"))

@@ -14,11 +14,12 @@ from torch import nn
 from david.c3d import default_weights
 from david.costs import shared
 from david.files import locked
-from david.gradient_matching import GradientMatcher
+from david.gradient_matching import GradientMatcher, random_frames, start_stream
 from david.loop import Loop
-from david.matching import RandomFeatures, class_chunks, class_means, dm_loss, pixel_optimizer
+from david.matching import Features, class_chunks, class_means, dm_loss, pixel_optimizer
 from david.presets import Settings
 from david.seeds import derive, generator
+from david.start import random_clips
 from david.static_dynamic import StaticDynamicSet
 from david.trajectories import TrajectoryLoss, load_experts
 
@@ -36,8 +37,34 @@ def step_sizes(settings: Settings, backbone: str, ipc: int) -> tuple[float, floa
     return s.vdsd_lr_dynamic or dynamic, s.vdsd_lr_hallucinator or hallucinator
 
 
+def own_motion(train, label: int, count: int, seed: int) -> torch.Tensor:
+    """How the brightness of some clips of a class departs from the frames that its still images start as.
+
+    Returns:
+        float (count, F, 1, H, W), normalised.
+    """
+    positions = train.by_class()[label]
+    chosen = random_clips(positions, count, seed=seed, label=label)
+    frames = random_frames(train, chosen, start_stream(seed, label))
+    return train.batch(chosen).mean(2, keepdim=True) - frames.mean(1, keepdim=True)[:, None]
+
+
+@torch.no_grad()
+def adding(layer: nn.Conv3d) -> None:
+    """Give a hallucinator, in place, the weights that add the dynamic memory to every channel of the still image."""
+    layer.weight.zero_()
+    layer.bias.zero_()
+    middle = layer.weight[:, :, 1, 1, 1]
+    middle[:, :3] = torch.eye(3)
+    middle[:, 3] = 1
+
+
 class DynamicLearner(Loop):
     """Stage 2: dynamic memories and hallucinator, moved together; the still images stay as they are.
+
+    They start as noise, as published, or, with ``vdsd_start="real"``, as the other methods do: each dynamic memory is
+    the brightness of a real clip, less that of the frame which its still image began as, and the hallucinator adds it
+    to the still.
 
     Args:
         train: real clips, on the device to compute on.
@@ -56,9 +83,15 @@ class DynamicLearner(Loop):
     def __init__(self, train, static: torch.Tensor, *, seed: int, settings: Settings):
         self.train, self.seed, self.settings = train, seed, settings
         m, memories, _, height, width = static.shape
-        shape = (m, memories, settings.frames, 1, height, width)
-        dynamic = torch.randn(shape, generator=generator(seed, "dynamic")).to(static.device).requires_grad_()
-        layer = default_weights(nn.Conv3d(4, 3, 3, padding=1), generator(seed, "hallucinator")).to(static.device)
+        layer = nn.Conv3d(4, 3, 3, padding=1)
+        if settings.vdsd_start == "real":
+            dynamic = torch.stack([own_motion(train, c, memories, seed) for c in range(m)])
+            adding(layer)
+        else:
+            shape = (m, memories, settings.frames, 1, height, width)
+            dynamic = torch.randn(shape, generator=generator(seed, "dynamic"))
+            default_weights(layer, generator(seed, "hallucinator"))
+        dynamic, layer = dynamic.to(static.device).requires_grad_(), layer.to(static.device)
         self.leaves = {"dynamic": dynamic, "weight": layer.weight, "bias": layer.bias}
         self.memory = StaticDynamicSet(static, **self.leaves, classes=list(train.classes))
         kind, momentum = settings.vdsd_optimizer, settings.vdsd_momentum
@@ -89,11 +122,12 @@ class DynamicLearner(Loop):
 class DynamicMatcher(DynamicLearner):
     """On DM: the mean features of each class's videos, each in one of its combinations, meet those of real clips."""
 
-    backbone, stages = "dm", ("distill",)
+    backbone = "dm"
 
-    def __init__(self, train, static, *, seed, settings):
+    def __init__(self, train, static, *, seed, settings, folder: Path | None = None):
         super().__init__(train, static, seed=seed, settings=settings)
-        self.real = RandomFeatures(train, seed=seed, settings=settings)
+        self.real = Features(train, seed=seed, settings=settings, folder=folder)
+        self.stages = self.real.stages
         self.chunks = class_chunks([self.memory.ipc] * len(train.classes), train.at_once)
 
     def backward(self) -> None:
@@ -158,7 +192,7 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None, backbone: s
         stage.run(settings.vdsd_static_iterations, checkpoint=still, desc="still images")
     info = {"method": "vdsd", "backbone": backbone, "ipc": ipc, "seed": seed, "settings": asdict(settings)}
     if backbone == "dm":
-        learner = DynamicMatcher(train, stage.images, seed=seed, settings=settings)
+        learner = DynamicMatcher(train, stage.images, seed=seed, settings=settings, folder=work and work.parent)
         learner.run(settings.distill_iterations, checkpoint=dynamic)
     else:
         experts = load_experts(train, settings=settings, folder=work and work.parent)

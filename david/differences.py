@@ -1,0 +1,55 @@
+"""Compare rows of records, paired by seed: the mean difference and its 95 % interval, one rule for every sentence."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t as student
+
+LEVEL = 0.95
+
+
+def top1(records: Iterable[dict]) -> pd.Series:
+    """Top-1 accuracy in percent by seed, the mean of a seed's students."""
+    return pd.Series(
+        {
+            record["seed"]: 100 * sum(one["top1"] for one in record["students"]) / len(record["students"])
+            for record in records
+        }
+    ).sort_index()
+
+
+def paired(left: pd.Series, right: pd.Series) -> dict[str, float]:
+    """What ``left`` has more than ``right``, over the seeds that both have.
+
+    Returns:
+        "n" (seeds), "mean", "low" and "high" (ends of the 95 % interval of the mean, Student's t with n - 1 degrees of
+        freedom; infinite for one seed) and "p" (two-sided; 1 for one seed).
+    """
+    gains = (left - right).dropna()
+    count, mean = len(gains), gains.mean()
+    if count < 2:
+        return {"n": count, "mean": mean, "low": -np.inf, "high": np.inf, "p": 1.0}
+    error = gains.std() / count**0.5
+    reach = student.ppf((1 + LEVEL) / 2, count - 1) * error
+    p = 2 * student.sf(abs(mean) / error, count - 1) if error else float(mean == 0)
+    return {"n": count, "mean": mean, "low": mean - reach, "high": mean + reach, "p": p}
+
+
+def holm(p: pd.Series) -> pd.Series:
+    """p-values made larger for being several (Holm 1979): below 0.05 is told apart, whatever else is compared."""
+    order = p.sort_values()
+    scaled = order * np.arange(len(order), 0, -1)
+    return scaled.cummax().clip(upper=1).reindex(p.index)
+
+
+def comparisons(pairs: dict[tuple, tuple[pd.Series, pd.Series]], names: list[str]) -> pd.DataFrame:
+    """One row of ``paired`` for each pair, with "told apart": whether Holm's p over all of them is below 0.05.
+
+    Args:
+        pairs: a row's index -> (left, right).
+        names: of the index's levels.
+    """
+    rows = pd.DataFrame([paired(*pair) for pair in pairs.values()])
+    rows.index = pd.MultiIndex.from_tuples(pairs, names=names)
+    return rows.assign(**{"told apart": holm(rows["p"]) < 1 - LEVEL})
