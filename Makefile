@@ -8,13 +8,14 @@ PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 STRIP := $(BIN)/nbstripout --keep-id \
 	--extra-keys "metadata.papermill metadata.language_info cell.metadata.papermill cell.metadata.execution"
 
-.PHONY: help book pages pdf reproduce bench test lint format clean
+.PHONY: help book pages pdf reproduce bench gpu test lint format clean
 help:
 	@echo "make book       run the notebooks that changed (PRESET=$(PRESET); FORCE=1: all) and build the HTML book"
 	@echo "make pages      open every page of the built book in headless Chromium and test it"
 	@echo "make pdf        print the built book to _build/david.pdf with headless Chromium"
 	@echo "make reproduce  compute the published records anew and compare (DATASET=, UCF12=folder, ONLY=names, JOBS=1)"
 	@echo "make bench      measure speed and memory into benchmarks/records (DATA=folder of videos: decoding as well)"
+	@echo "make gpu        measure a GPU in minutes (DATA=folder of videos, READER=ucf101, ONLY=stages, OUT=folder)"
 	@echo "make test       lint, unit tests, notebooks at their smoke defaults"
 	@echo "make lint       ruff and nbstripout checks alone; make format applies them"
 	@echo "make clean      delete the built book and tool caches; keeps .venv and $(DAVID_CACHE)"
@@ -36,6 +37,10 @@ bench: .venv/.installed
 	export DAVID_PROGRESS=0 DAVID_LOAD=$$($(BIN)/python -c 'import os; print(os.getloadavg()[0])') && \
 	for name in "distill --width 1 --fourier 1 --compile $(if $(shell command -v c++),1,0)" stages growth $(if $(DATA),"decode --data $(DATA)"); do set -- $$name; script=$$1; shift; \
 		$(BIN)/python benchmarks/$$script.py "$$@" || exit; done
+
+gpu: .venv/.installed
+	$(BIN)/python benchmarks/gpu.py --out '$(or $(OUT),benchmarks/records)' $(if $(DATA),--data '$(DATA)') \
+		$(if $(READER),--reader $(READER)) $(if $(ONLY),--only $(ONLY))
 
 test: lint
 	$(BIN)/python -m pytest tests

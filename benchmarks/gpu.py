@@ -1,16 +1,21 @@
 """What a GPU does in minutes: exactness, speed, memory, and evidence on real videos; the most valuable first.
 
-    python benchmarks/gpu.py --data FOLDER --reader ucf101 --out FOLDER
-    python benchmarks/gpu.py --dry-run --out FOLDER     # the same at tiny sizes, on any machine
+    make gpu DATA=folder READER=ucf101 OUT=folder
+    PYTHONPATH=. python benchmarks/gpu.py --data FOLDER --reader ucf101 --out FOLDER
+    PYTHONPATH=. python benchmarks/gpu.py --dry-run --out FOLDER     # the same at tiny sizes, on any machine
+
+A machine that is lent for minutes needs no venv and no installed `david` for this: the second line, in the repository,
+wants a Python that has torch, numpy, pandas, safetensors, tqdm and av, and a C++ compiler for the compiled variant.
 
 Every stage has a record of its own, `gpu-STAGE-DEVICE.json`, written again after each measurement, and a limit of time
 after which it begins no other. A measurement that fails leaves its error in the record, and the others are made.
 
-Exactness (`exactness.py`) compares with the CPU. Speed is that of DM's iteration at UCF101's shape beside
-``plain.DistributionMatching``, not in turns, as a machine may be gone before the last: every way has a warm-up, which
-is recorded apart, and then a few iterations one after the other. Memory is that of DAViD's iteration, and of a
-student's step, at UCF101's shape. Evidence (`evidence.py`) follows distillations under every L. There is no variant
-with CUDA graphs: an iteration sends clips from the host that a graph would not send anew.
+Exactness (`exactness.py`) compares with the CPU; on a CPU alone it measures float32 beside float64. Speed is that of
+DM's iteration at UCF101's shape beside ``plain.DistributionMatching``, not in turns, as a machine may be gone before
+the last: every way has a warm-up, which is recorded apart, and then a few iterations one after the other. Memory is
+that of an iteration, of DAViD or at the largest IPC of DM, and of a student's step, at UCF101's shape. Evidence
+(`evidence.py`) follows distillations under every L. There is no variant with CUDA graphs: an iteration sends clips from
+the host that a graph would not send anew.
 """
 
 import argparse
@@ -39,10 +44,12 @@ from david.start import empty_videos
 from david.training import train_on
 
 PLAIN, FIRST = "plain recipe", "bfloat16, TF32"
-# name -> precision of the real clips' pass, and how float32 is multiplied; in the order of their value.
+# name -> precision of the real clips' pass, and how the device computes (`measure.numerics`); in the order of their
+# value. Deterministic is what "the same seed gives the same record" wants of a GPU.
 VARIANTS = {
     FIRST: ("bfloat16", {"tf32": True}),
     PLAIN: ("float32", {"tf32": True}),
+    "bfloat16, TF32, deterministic": ("bfloat16", {"tf32": True, "deterministic": True}),
     "bfloat16, TF32, cudnn.benchmark": ("bfloat16", {"tf32": True, "benchmark": True}),
     "bfloat16": ("bfloat16", {"tf32": False}),
     "float32, TF32": ("float32", {"tf32": True}),
@@ -63,7 +70,8 @@ class Sizes:
     width: float = 1.0
     repeats: int = 3  # iterations of every way but the plain recipe, which has 2
     distinct: int = 8  # clips of a class that the plain recipe's are copies of
-    ipcs: tuple[int, ...] = (1, 10, 50)
+    draws: int = 3  # of seeds, for float32 beside float64
+    ipcs: tuple[int, ...] = (10, 50, 1)  # in the order of their value
     student_batch: int = 256
     student_steps: int = 1000
     students: int = 2  # trained on every set
@@ -77,8 +85,9 @@ class Sizes:
 
 
 TINY = Sizes(
-    classes=3, clips=4, batch=2, frames=8, size=48, width=0.125, repeats=1, distinct=2, ipcs=(1, 2), student_batch=4,
-    student_steps=2, students=1, teacher_steps=2, teacher_batch=4, early=2, looks=(1, 2), least=3, most=3, some=(3, 4),
+    classes=3, clips=4, batch=2, frames=8, size=48, width=0.125, repeats=1, distinct=2, draws=1, ipcs=(2, 1),
+    student_batch=4, student_steps=2, students=1, teacher_steps=2, teacher_batch=4, early=2, looks=(1, 2), least=3,
+    most=3, some=(3, 4),
 )  # fmt: skip
 
 
@@ -108,22 +117,33 @@ def timed(runner, repeats: int, device: torch.device) -> dict[str, list[float] |
 
 
 def kernels(step, wall: float, device: torch.device) -> dict:
-    """Where the device's time goes in one step: the ten most expensive kernels (on a CPU: operators).
+    """Where the device's time goes in one step: the ten most expensive kernels, and operators by what they were given.
+
+    On a CPU both are operators.
 
     Args:
         wall: seconds of a step that is not profiled; "gap_seconds" is what the device did not compute of these.
     """
     on_gpu = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    with profile(activities=activities) as profiler:
+    with profile(activities=activities, record_shapes=True) as profiler:
         profiled = measure.seconds(step, device)
     kind, clock = (DeviceType.CUDA, "self_device_time_total") if on_gpu else (DeviceType.CPU, "self_cpu_time_total")
-    events = [e for e in profiler.key_averages() if e.device_type == kind and not e.is_user_annotation]
-    spent = [(getattr(e, clock) / 1e6, e.count, e.key) for e in events]
-    total = sum(seconds for seconds, _, _ in spent)
-    top = [{"name": n[:80], "calls": k, "share": s / total} for s, k, n in sorted(spent, reverse=True)[:10]]
+
+    def spent(events, of: DeviceType) -> list[tuple]:
+        """Seconds of the device, calls, name and shapes of every event, the most expensive first."""
+        own = [event for event in events if event.device_type == of and not event.is_user_annotation]
+        found = [(getattr(e, clock) / 1e6, e.count, e.key[:80], str(e.input_shapes or "")) for e in own]
+        return sorted(found, reverse=True)
+
+    total = sum(seconds for seconds, *_ in spent(profiler.key_averages(), kind))
+    top = {"kernels": spent(profiler.key_averages(), kind)}
+    top["operators"] = spent(profiler.key_averages(group_by_input_shape=True), DeviceType.CPU)  # launched by the host
     seconds = {"profiled_wall_seconds": profiled, "device_seconds": total, "gap_seconds": wall - total}
-    return seconds | {"kernels": top}
+    return seconds | {
+        name: [{"name": n, "shapes": shapes[:120], "calls": k, "share": s / total} for s, k, n, shapes in each[:10]]
+        for name, each in top.items()
+    }
 
 
 def speed(record: measure.Record, sizes: Sizes, _) -> None:
@@ -209,9 +229,11 @@ def student_step(sizes: Sizes, ipc: int, device: torch.device) -> dict:
 
 
 def memory(record: measure.Record, sizes: Sizes, _) -> None:
-    """Peak memory of DAViD's iteration by IPC, and of a student at the largest.
+    """Peak memory of an iteration by IPC, and of a student at the largest.
 
-    Videos start as real frames, as the host would draw the noise of 12 GB for half a minute.
+    Of DAViD, but of DM where IPC is above 10: six times as many clips would take as much longer, and no more memory,
+    as they go through the network in chunks. Videos start as real frames, as the host would draw the noise of 12 GB
+    for half a minute.
     """
     device = record.device
     shape = {"classes": sizes.classes, "frames": sizes.frames, "size": sizes.size, "width": sizes.width}
@@ -219,27 +241,31 @@ def memory(record: measure.Record, sizes: Sizes, _) -> None:
 
     def point(ipc: int) -> dict:
         with measure.numerics(tf32=True):
-            found = growth.point("david", ipc=ipc, repeats=1 if ipc > 10 else 2, **given)
+            found = growth.point("dm" if ipc > 10 else "david", ipc=ipc, repeats=1, **given)
         working = found["peak_bytes"] - found["held_bytes"]
         beside = {"videos_on": device.type if found["held_bytes"] else "cpu", "working_bytes": working}
         return found | beside | {"bytes_in_all": found["peak_bytes"] + found["data_bytes"]}
 
-    if found := record.measure("student", f"IPC {sizes.ipcs[-1]}", student_step, sizes, sizes.ipcs[-1], device):
-        record.tell(f"memory: a student: {found['bytes_in_all'] / 2**30:.2f} GiB, its set on {found['set_on']}")
     for ipc in sizes.ipcs:
         free(device)
         if found := record.measure("iteration", f"IPC {ipc}", point, ipc):
             gib = {name: f"{found[f'{name}_bytes'] / 2**30:.2f}" for name in ("data", "held", "working")}
             record.tell(
-                f"memory: IPC {ipc}: {found['bytes_in_all'] / 2**30:.2f} GiB: clips {gib['data']}, videos and momentum "
-                f"{gib['held']} ({found['videos_on']}), the rest {gib['working']}; {median(found['seconds']):.2f} s"
+                f"memory: {found['method']}, IPC {ipc}: {found['bytes_in_all'] / 2**30:.2f} GiB: clips {gib['data']}, "
+                f"videos and momentum {gib['held']} ({found['videos_on']}), the rest {gib['working']}; "
+                f"{median(found['seconds']):.2f} s"
             )
+    free(device)
+    most = max(sizes.ipcs)
+    if found := record.measure("student", f"IPC {most}", student_step, sizes, most, device):
+        record.tell(f"memory: a student: {found['bytes_in_all'] / 2**30:.2f} GiB, its set on {found['set_on']}")
 
 
-STAGES = {
-    "exactness": ("a GPU beside the CPU", 60, exactness.run),
+SLOWER = 30  # how many times as long a CPU may take
+STAGES = {  # name -> what it is about, a limit of seconds on a GPU, how
+    "exactness": ("a GPU beside the CPU, and float32 beside float64", 90, exactness.run),
     "speed": ("an iteration of DM at UCF101's shape, IPC 1", 120, speed),
-    "memory": ("peak memory of DAViD's iteration and of a student at UCF101's shape", 40, memory),
+    "memory": ("peak memory of an iteration and of a student at UCF101's shape", 60, memory),
     "evidence": ("distillations of real videos under every L", None, evidence.run),
 }
 
@@ -261,6 +287,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options.only = options.only.split(",")
     if unknown := set(options.only) - set(STAGES):
         parser.error(f"unknown stage {', '.join(unknown)}; known are {', '.join(STAGES)}")
+    if options.device.type != "cuda" and not options.dry_run and options.only != ["exactness"]:
+        parser.error("there is no GPU: a CPU would take days; it has --only exactness, and --dry-run for all")
     if options.dry_run and not options.out:
         parser.error("a dry run's records mean nothing: name another folder for them by --out")
     options.out = options.out or measure.RECORDS
@@ -276,7 +304,8 @@ def main(arguments: list[str] | None = None) -> None:
     clip_flops(sizes.frames, sizes.size, sizes.width)  # counted on the host, in seconds that are no stage's
     for name in options.only:
         what, limit, stage = STAGES[name]
-        limit = 60 * options.minutes if limit is None else limit
+        slower = 1 if options.device.type == "cuda" else SLOWER
+        limit = 60 * options.minutes if limit is None else limit * slower
         record = measure.Record(f"gpu-{name}", what, folder=options.out, device=options.device, limit=limit)
         record.content["setting"] = vars(sizes)
         try:

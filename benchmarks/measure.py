@@ -209,16 +209,20 @@ def short_name(device: torch.device | str) -> str:
 
 
 @contextmanager
-def numerics(*, tf32: bool, benchmark: bool = False, compiled: bool = False):
-    """Within it a GPU multiplies float32 in TF32 or not, cuDNN tries its algorithms or not, torch compiles or not."""
+def numerics(*, tf32: bool, benchmark: bool = False, compiled: bool = False, deterministic: bool = False):
+    """Within it a GPU multiplies float32 in TF32 or not, cuDNN tries its algorithms or not, torch compiles or not.
+
+    Args:
+        deterministic: cuDNN takes no algorithm whose sums may come in another order from one call to the next.
+    """
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark
-    cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark = tf32, tf32, benchmark
+    before = cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark, cudnn.deterministic
+    cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark, cudnn.deterministic = tf32, tf32, benchmark, deterministic
     try:
         with patch.dict(os.environ, DAVID_COMPILE=str(int(compiled))):
             yield
     finally:
-        cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark = before
+        cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark, cudnn.deterministic = before
 
 
 def write(name: str, out: Path | None, device: torch.device, load: float, content: dict) -> Path:

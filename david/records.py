@@ -5,9 +5,10 @@ import json
 import math
 import platform
 import re
+import tomllib
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pandas as pd
@@ -32,6 +33,14 @@ def record_key(record: dict) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def own_version() -> str:
+    """The version of this package, also where the repository is merely on Python's path, as on a borrowed machine."""
+    try:
+        return version("david")
+    except PackageNotFoundError:
+        return tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["version"]
+
+
 def made_on(device: torch.device) -> dict:
     """When, where and with what a record was made; no host names, no paths."""
     threads = torch.get_num_threads()
@@ -45,7 +54,7 @@ def made_on(device: torch.device) -> dict:
         "device": name,
         "python": platform.python_version(),
         "torch": torch.__version__.split("+")[0],
-        "david": version("david"),
+        "david": own_version(),
     }
 
 

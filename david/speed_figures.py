@@ -1,15 +1,17 @@
-"""Figures and a table of the benchmarks: how an iteration grows, and how near each stage comes to its bound."""
+"""Figures and tables of the benchmarks: how an iteration grows, each stage beside its bound, what a teacher saw."""
 
 from statistics import median
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.ticker import ScalarFormatter
 
 from david.figures import COLOURS
 from david.methods import method
 from david.projection import along
 
 AXES = {"classes": "classes", "ipc": "IPC", "frames": "frames a clip", "size": "pixels a side"}
+STARTS = {"noise": COLOURS["motion"], "real": COLOURS["dm"]}
 PLACE = {"classes": "{} classes", "ipc": "IPC {}", "size": "{} pixels"}
 
 
@@ -80,3 +82,40 @@ def sizes(record: dict) -> pd.DataFrame:
     ratios = {name: own["plain / ours"] for name, own in base.items() if "plain / ours" in own}
     columns["earlier code / ours"] = {name: f"{ratio:.2f}" for name, ratio in ratios.items()}
     return pd.DataFrame(columns).fillna("")
+
+
+def followed(looks: list[dict], length: int) -> pd.DataFrame:
+    """What a sweep of ``benchmarks/evidence.py`` went through at one L, a row a look.
+
+    Returns:
+        indexed by iteration, columns distance (the teacher's, mean of classes), squared_gradient_norm (of a class's
+            videos, mean since the last look; NaN at the start) and change (of a pixel from its start, in deviations).
+    """
+    found = {}
+    for look in looks:
+        own = look["frames_per_segment"][str(length)]
+        slope = own["squared_gradient_norm"] if look["iteration"] else float("nan")
+        distance = sum(own["distance"]) / len(own["distance"])
+        found[look["iteration"]] = {"distance": distance, "squared_gradient_norm": slope, "change": own["change"]}
+    return pd.DataFrame(found).T.rename_axis("iteration")
+
+
+def distances(sweeps: dict[str, list[dict]], length: int) -> plt.Figure:
+    """The teacher's distance over iterations from every start: thin lines are classes, the thick one is their mean.
+
+    Args:
+        sweeps: start -> its looks, of ``benchmarks/evidence.py``.
+        length: L.
+    """
+    figure, axis = plt.subplots(figsize=(6, 3.2))
+    for start, looks in sweeps.items():
+        mean = followed(looks, length)["distance"]
+        each = [look["frames_per_segment"][str(length)]["distance"] for look in looks]
+        axis.plot(mean.index, each, color=STARTS.get(start), lw=0.5, alpha=0.4)
+        axis.plot(mean, "o-", ms=4, color=STARTS.get(start), lw=2, label=f"from {start}")
+    axis.set_yscale("log")
+    axis.yaxis.set_major_formatter(ScalarFormatter())
+    axis.set_xlabel("iteration")
+    axis.set_ylabel("the teacher's distance")
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure

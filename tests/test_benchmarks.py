@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from statistics import median
 
@@ -278,11 +279,17 @@ def test_gpu_dry_run(tmp_path, load, monkeypatch, capsys):
     same = found["exactness"]["relative difference to the CPU"]
     assert set(same) == {"embedding", "gradient", "partitions", "distance", "adjoint", "accuracies"}
     assert not any(same.values()) and not any(found["exactness"]["two runs of one seed"].values())
+    assert set(found["exactness"]["relative difference to the CPU, with its choices"]) == {"gradient", "adjoint"}
+    assert len(found["exactness"]["two runs of one seed"]) == 4  # each precision, deterministic and not
+    for (own,) in found["exactness"]["float32 beside float64, cpu"].values():
+        assert 0 < own["with the same choices"] < 1e-5 and own["other choices"] < 10 < own["choices"]
     times = {name: median(own["seconds"]) for name, own in found["speed"]["iteration"].items()}
     ratios = found["speed"]["ratios"]["of the medians"]
     assert ratios["plain / float32"] == times["plain recipe"] / times["float32"] and len(ratios) == len(times) - 1
     profile = found["speed"]["profile"]["bfloat16, TF32"]
     assert sum(kernel["share"] for kernel in profile["kernels"]) <= 1 and profile["device_seconds"] > 0
+    shapes = [own["shapes"] for own in profile["operators"] if "convolution" in own["name"]]
+    assert any(own.startswith("[[6, 12, 8, 27, 27], [8, 12, 3, 4, 4]") for own in shapes)  # the folded stem
     for point in found["memory"]["iteration"].values():
         assert point["bytes_in_all"] == point["held_bytes"] + point["working_bytes"] + point["data_bytes"]
     assert found["memory"]["student"]["IPC 2"]["set_bytes"] == 3 * 2 * 8 * 48 * 48 * 3 * 4
@@ -298,6 +305,54 @@ def test_gpu_dry_run(tmp_path, load, monkeypatch, capsys):
     assert len(students) == 3 + 6 + 3 * 3 and all(len(own["per_class"]) == 3 for own in students.values())
     assert students["L = 8 from noise, seed 0"]["batch"] == 3 and students["L = 1 from real, seed 0"]["batch"] == 4
     assert "students' top-1" in capsys.readouterr().out.partition("In short")[2]
+
+
+def test_a_gradient_in_float32_is_that_of_float64_but_for_choices(load):
+    """A max-pool with two pixels that only float64 tells apart, and a ReLU at a value that only float64 has above 0."""
+    exactness = load("exactness")
+    near = torch.tensor([1.0, 1 + 1e-9, 0.5, 0.25, -1.0, 1e-9, -2.0, -3.0], dtype=torch.float64)
+    weights = torch.tensor([3.0, 5.0])
+
+    def slope(number):
+        """Of a pool over four pixels each, less 1e-9 / 2: the second has its ReLU open in float64 alone."""
+        pixels = near.clone().requires_grad_()
+        x = (pixels - 0.5e-9 if number == torch.float64 else pixels.to(number) - 1e-7).view(1, 1, 2, 2, 2)
+        pooled = torch.nn.ReLU()(torch.nn.MaxPool3d((1, 2, 2))(x)).flatten()
+        (pooled * weights.to(number)).sum().backward()
+        return pixels.grad
+
+    wanted, choices = exactness.noted(slope, torch.float64)
+    found, own = exactness.noted(slope, torch.float32)
+    same, _ = exactness.noted(slope, torch.float32, choices)
+    assert wanted.tolist() == [0, 3, 0, 0, 0, 5, 0, 0] and found.tolist() == [3, 0, 0, 0, 0, 0, 0, 0]
+    assert same.tolist() == wanted.tolist()
+    assert own.unlike(choices) == 2 and choices.count() == 2
+    assert exactness.relative(found, wanted) == pytest.approx((9 + 9 + 25) ** 0.5 / (9 + 25) ** 0.5)
+
+
+def test_a_gpu_benchmark_says_that_there_is_no_gpu(load, capsys):
+    with pytest.raises(SystemExit):
+        load("gpu").main(["--device", "cpu"])
+    assert "there is no GPU" in capsys.readouterr().err
+
+
+def test_a_record_is_made_without_an_installed_david(monkeypatch):
+    from david import records
+
+    installed = records.own_version()
+
+    def version(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(records, "version", version)
+    assert records.own_version() == installed
+
+
+def test_numerics_are_put_back(load):
+    before = torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32
+    with load("measure").numerics(tf32=False, deterministic=True):
+        assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.allow_tf32
+    assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32) == before
 
 
 def test_a_record_keeps_what_was_measured_before_a_failure(tmp_path, load, capsys):

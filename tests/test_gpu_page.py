@@ -1,0 +1,81 @@
+"""The page "On a GPU" judges by the numbers of the records, and says of what is missing that it is."""
+
+import json
+import shutil
+from pathlib import Path
+from statistics import median
+
+import pytest
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
+
+from david import speed_figures
+from david.files import read_json
+
+ROOT = Path(__file__).parents[1]
+RECORDS = ROOT / "benchmarks" / "records"
+LOOKS = [
+    {"iteration": i, "frames_per_segment": {"8": {"distance": d, "squared_gradient_norm": g, "change": c}}}
+    for i, d, g, c in ((0, [4.0, 2.0], 0.0, 0.0), (10, [2.0, 1.0], 0.5, 0.25))
+]
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch, screenless):
+    """A function that runs the page on the records in ``folder`` and returns what its cells have set."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(folder: Path) -> dict:
+        notebook = load_notebook_node(str(ROOT / "notebooks" / "15-gpu.ipynb"))
+        found = {"In": [""]}
+        for cell in parameterize_notebook(notebook, {"published": str(folder)}).cells:
+            if cell.cell_type == "code":
+                found["In"].append(cell.source)
+                exec(cell.source, found)
+        return found
+
+    return run
+
+
+def test_nothing_was_run(page, tmp_path):
+    found = page(tmp_path)
+    assert not any(found["aims"].values()) and "not run yet" in found["seen"]
+
+
+def test_aims_are_judged_by_the_records(page):
+    found = page(RECORDS)
+    met = {aim: row.get("met") for aim, row in found["aims"].items()}
+    speed = read_json(RECORDS / "gpu-speed-h200.json")
+    seconds = {name: median(own["seconds"]) for name, own in speed["iteration"].items()}
+    for way, title in (("bfloat16, TF32", "as it is"), ("bfloat16, TF32, compiled", "compiled")):
+        fast = seconds["plain recipe"] / seconds[way] >= 10
+        assert met[f"a tenth of the plain recipe's time, {title}"] == ("yes" if fast else "<b>no</b>")
+    apart = read_json(RECORDS / "gpu-exactness-h200.json")["relative difference to the CPU"]
+    for name in ("embedding", "gradient", "adjoint"):
+        assert met[f"within 1e-4 of the CPU: {name}"] == ("yes" if apart[name] <= 1e-4 else "<b>no</b>")
+    words = list(met.values())
+    counts = f"{words.count('yes')} were met, {words.count('<b>no</b>')} were not, {words.count(None)} were not run yet"
+    assert counts in found["seen"]
+
+
+def test_a_later_record_fills_what_is_missing(page, tmp_path):
+    for path in RECORDS.glob("gpu-*.json"):
+        shutil.copy(path, tmp_path)
+    path = tmp_path / "gpu-exactness-h200.json"
+    record = read_json(path)
+    record["relative difference to the CPU, with its choices"] = {"gradient": 3e-6, "adjoint": 2e-4}
+    record["two runs of one seed"]["float32, deterministic"] = 0.0
+    path.write_text(json.dumps(record))
+    aims = page(tmp_path)["aims"]
+    assert aims["within 1e-4 of the CPU, with its choices: gradient"]["met"] == "yes"
+    assert aims["within 1e-4 of the CPU, with its choices: adjoint"]["met"] == "<b>no</b>"
+    assert aims["one seed, twice the same videos: float32, deterministic"]["met"] == "yes"
+
+
+def test_a_sweep_is_followed_by_the_mean_of_its_classes(screenless):
+    table = speed_figures.followed(LOOKS, 8)
+    assert table["distance"].to_dict() == {0: 3.0, 10: 1.5} and table["change"].to_dict() == {0: 0.0, 10: 0.25}
+    assert table["squared_gradient_norm"].isna().tolist() == [True, False]
+    (axis,) = speed_figures.distances({"noise": LOOKS, "real": LOOKS[:1]}, 8).axes
+    lines = [line.get_ydata().tolist() for line in axis.lines]
+    assert lines == [[4, 2], [2, 1], [3, 1.5], [4], [2], [3]] and axis.get_yscale() == "log"
