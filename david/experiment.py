@@ -177,6 +177,7 @@ class Experiment:
     def check(self, method: str, *, ipc: int) -> None:
         """ValueError for a method that cannot be run on the dataset, before hours are spent on others."""
         found = find_method(method)
+        found.settings(self.settings)
         if ipc < 1:
             raise ValueError(f"ipc={ipc}: a class stores at least 1 video")
         classes, counts = self.dataset.classes, Counter(video.label for video in self.dataset.train)

@@ -80,6 +80,8 @@ class GradientMatcher(Loop):
         settings: its ``vdsd_static_`` and its common fields.
     """
 
+    step_setting = "vdsd_static_lr"
+
     def __init__(self, train: Clips, *, per_class: int, seed: int, settings: Settings):
         self.train, self.seed, self.settings = train, seed, settings
         self.members = train.by_class()

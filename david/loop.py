@@ -30,6 +30,7 @@ class Loop:
             the first part of one of 2 N (polynomial-decay averaging; Shamir and Zhang 2013, with eta = k - 1).
         averages: name -> the average of a leaf, for those that have one.
         curve: [iteration, ``held_out()``] of every look at it.
+        step_setting: the setting that is the size of steps, for errors.
     """
 
     leaves: dict[str, torch.Tensor]
@@ -37,6 +38,7 @@ class Loop:
     iteration = 0
     average = 0.0
     averages: dict[str, torch.Tensor] = {}
+    step_setting = "its step size"
     curve: list[list[float]]
 
     def step(self) -> None:
@@ -114,7 +116,7 @@ class Loop:
         for name, leaf in self.leaves.items():
             if not torch.isfinite(leaf).all():
                 raise FloatingPointError(
-                    f"{desc}: {name} diverged within {self.iteration} iterations; lower its step size"
+                    f"{desc}: {name} diverged within {self.iteration} iterations; lower {self.step_setting}"
                 )
         found = self.held_out()
         if found is not None:
@@ -122,7 +124,7 @@ class Loop:
             if not found <= max(NEAR, WORSE * self.curve[0][1]):
                 raise FloatingPointError(
                     f"{desc}: the loss under networks that no step has used went from {self.curve[0][1]:.3g} to "
-                    f"{found:.3g} within {self.iteration} iterations, so steps only make noise; lower the step size"
+                    f"{found:.3g} within {self.iteration} iterations, so steps make noise; lower {self.step_setting}"
                 )
 
     def _buffers(self, leaf: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -91,8 +91,6 @@ class Features:
         self.experts, self.scales, self.known = None, {}, {}
         if settings.distill_networks == "experts":
             self.experts = load_experts(train, settings=settings, folder=folder)
-            if len(self.experts) < 2:
-                raise ValueError("distill_networks='experts' keeps one expert for the held-out loss: expert_count >= 2")
         self.features, self.workspace = bfloat16_features, Workspace()
         if compiling():
             # Not `embed`, which would be compiled anew for every layout of clips, up to torch's limit.
@@ -140,12 +138,16 @@ class Features:
         return self.real_means(picks[self.classes.start : self.classes.stop], random)
 
     @torch.no_grad()
-    def held_out(self, k: int) -> torch.Tensor:
-        """Mean features (M, D) of up to HELD_OUT_CLIPS real clips a class under the k-th network that no step uses."""
+    def held_out(self, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean features (M, D) of up to HELD_OUT_CLIPS real clips a class under the k-th network that no step uses.
+
+        And the sum of the squared distances of all classes' means, those of other ranks included, to their common mean.
+        """
         self.renew("held out", k, held_out=True)
         if k not in self.known:
-            own = self.members[self.classes.start : self.classes.stop]
-            self.known[k] = self.real_means([positions[:HELD_OUT_CLIPS] for positions in own], None)
+            every = self.real_means([positions[:HELD_OUT_CLIPS] for positions in self.members], None)
+            spread = (every - every.mean(0)).square().sum()
+            self.known[k] = every[self.classes.start : self.classes.stop].clone(), spread
         return self.known[k]
 
     def real_means(self, picks: list[torch.Tensor], random: torch.Generator | None) -> torch.Tensor:
@@ -216,6 +218,8 @@ class Distiller(Loop):
         classes: this rank's; without ``david.sharding.group`` all M.
         videos: their synthetic videos, float (len(classes), I, F, 3, H, W); every step changes them in place.
     """
+
+    step_setting = "distill_lr"
 
     def __init__(
         self,
@@ -326,16 +330,16 @@ class Distiller(Loop):
         """The matching loss under networks that no step uses, in units of how far the classes' real means are apart.
 
         The sum over classes of the squared distance of synthetic to real mean features, over that of the real means
-        to their common mean; of this rank's classes. None for pixels without bounds: a run of old settings is as it
-        was, though its loss may rise.
+        to their common mean; of this rank's classes its part, so that ranks need not talk: parts add up. None for
+        pixels without bounds: a run of old settings is as it was, though its loss may rise.
         """
         if not self.bounded:
             return None
         losses = []
         for k in range(HELD_OUT):
-            real = self.real.held_out(k)
+            real, spread = self.real.held_out(k)
             own = torch.cat([self.means(chunk, self.result(name)) for chunk, name in zip(self.chunks, self.leaves)])
-            losses.append(dm_loss(real, own) / dm_loss(real, real.mean(0) if len(real) > 1 else 0 * real))
+            losses.append(dm_loss(real, own) / spread)
         return torch.stack(losses).mean().item()
 
     def distilled(self) -> torch.Tensor:

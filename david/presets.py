@@ -147,6 +147,12 @@ class Settings:
         for stage, unit in (("distill", self.distill_lr_unit), ("mtt", self.mtt_lr_unit)):
             if unit != "absolute" and getattr(self, f"{stage}_optimizer") == "adam":
                 raise ValueError(f"setting {stage}_lr_unit={unit!r} is of SGD's steps; those of Adam are 'absolute'")
+            if unit != "absolute" and getattr(self, f"{stage}_momentum") == 1:
+                raise ValueError(f"setting {stage}_lr_unit={unit!r} needs {stage}_momentum below 1, or steps are 0")
+        if self.distill_networks == "experts" and self.expert_count < 2:
+            raise ValueError(
+                "setting distill_networks='experts' keeps one expert for the held-out loss: expert_count >= 2"
+            )
 
     def replace(self, **changes) -> "Settings":
         """A copy with some fields changed.

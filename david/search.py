@@ -11,6 +11,7 @@ from david.clips import Clips
 from david.costs import search_costs
 from david.files import read_json, write_json
 from david.halving import SuccessiveHalving
+from david.loop import WORSE
 from david.matching import Distiller, matching_stages
 from david.presets import Settings
 from david.progress import track
@@ -132,8 +133,14 @@ def _episode(
         distiller.step()
     if iterations:
         distance = reward.distance(distiller.distilled(), policy)
-    if not torch.isfinite(distance).all():
-        raise FloatingPointError("the synthetic videos diverged within an episode; lower distill_lr")
+    # Pixels that are kept in range stay finite whatever a step does, but not near their class.
+    bounded = settings.distill_range == "8-bit"
+    lost = bounded and distance.mean() > max(WORSE * start.mean(), reward.length.mean())
+    if lost or not torch.isfinite(distance).all():
+        raise FloatingPointError(
+            f"the synthetic videos diverged within an episode, the teacher's distance from {start.mean():.3g} to "
+            f"{distance.mean():.3g}; lower distill_lr"
+        )
     clips = int((ipc * (settings.frames // policy)).sum())
     real = sum(min(settings.distill_batch_real, len(positions)) for positions in train.by_class())
     return {

@@ -33,6 +33,8 @@ class Sweep(Loop):
         runs: L -> the distiller whose classes all have this L.
     """
 
+    step_setting = "distill_lr"
+
     def __init__(
         self,
         train: Clips,

@@ -76,7 +76,7 @@ def test_what_is_held_out_is_looked_at_a_few_times(tmp_path):
     [
         ([1, float("nan")] + [1] * 18, None, "pixel diverged within 2 iterations; lower its step size"),
         ([1, float("inf")] + [1] * 18, None, "pixel diverged within 2 iterations; lower its step size"),
-        (None, [2, 0, 8.1] + [0] * 18, "from 2 to 8.1 within 2 iterations, so steps only make noise; lower the step"),
+        (None, [2, 0, 8.1] + [0] * 18, "from 2 to 8.1 within 2 iterations, so steps make noise; lower its step"),
         (None, [2, 0, float("nan")] + [0] * 18, "from 2 to nan within 2 iterations"),
         (None, [0, 0, 1.1] + [0] * 18, "from 0 to 1.1 within 2 iterations"),
     ],

@@ -144,3 +144,11 @@ def test_settings_that_came_later_leave_the_keys_of_before():
 def test_recipe():
     assert preset("paper").recipe("student") == {"steps": 1000, "batch": 256, "lr": 0.01, "optimizer": "sgd"}
     assert preset("paper").recipe("teacher")["steps"] == 5000
+
+
+def test_steps_in_units_of_the_loss_need_a_momentum_below_1():
+    """Or they would be 0: both units have a factor of 1 - momentum."""
+    for changes in ({"distill_momentum": 1.0}, {"mtt_momentum": 1.0}):
+        with pytest.raises(ValueError, match=r"_lr_unit='(curvature|pixel)' needs (distill|mtt)_momentum below 1"):
+            preset("demo", **changes)
+    assert preset("paper", distill_momentum=1.0).distill_momentum == 1

@@ -61,7 +61,8 @@ def train():
 
 
 def settings(**changes):
-    return preset("smoke", **{"search_warmup": 2, "search_readout": "mean", "search_episodes": 10} | changes)
+    own = {"search_warmup": 2, "search_readout": "mean", "search_episodes": 10, "distill_range": "free"}
+    return preset("smoke", **own | changes)
 
 
 def search(train, reward, *, seed=0, journal=None, **changes):
@@ -223,3 +224,22 @@ def test_a_shared_agent_takes_the_action_of_largest_mean_reward(train, made):
 def test_agents_that_cannot_be(train):
     with pytest.raises(ValueError, match="search_episodes=0 stands for the warm-up alone"):
         search(train, KnownReward(), search_episodes=0, search_warmup=0)
+
+
+def test_steps_that_only_make_noise_end_a_search(made, train):
+    """Within black and white nothing becomes infinite; the teacher's distance tells."""
+
+    class Seen(KnownReward):
+        length, seen = torch.ones(len(BEST)), iter(())
+
+        def distance(self, videos, policy):
+            return torch.full((len(BEST),), next(self.seen))
+
+    for after, fails in ((0.9, False), (1.1, True)):
+        reward = Seen()
+        reward.seen = iter([0.2, after] * 10)
+        if fails:
+            with pytest.raises(FloatingPointError, match=r"from 0.2 to 1.1; lower distill_lr"):
+                search(train, reward, distill_range="8-bit")
+        else:
+            search(train, reward, distill_range="8-bit")

@@ -37,8 +37,16 @@ def synthesize(train, policy, *, ipc, seed, settings, work, info) -> DistilledSe
     shard = "" if sharding.size() == 1 else f"-{sharding.rank()}-of-{sharding.size()}"
     checkpoint = None if work is None else work / f"checkpoint{shard}.safetensors"
     distiller.run(settings.distill_iterations, checkpoint=checkpoint)
-    info = {**info, "ipc": ipc, "seed": seed, "settings": asdict(settings), "curve": distiller.curve}
+    info = {**info, "ipc": ipc, "seed": seed, "settings": asdict(settings), "curve": whole_curve(distiller)}
     # Ranks may differ in where their videos live; by way of the host they can be put together.
     videos = distiller.distilled()
     videos = videos if sharding.size() == 1 else sharding.gather(videos.cpu(), len(policy))
     return DistilledSet(videos, policy, list(train.classes), info)
+
+
+def whole_curve(distiller: Distiller) -> list[list[float]]:
+    """The curve of all ranks' classes, on every rank: their parts added up, look by look."""
+    if not distiller.curve:
+        return []
+    parts = sharding.spread(sharding.size(), lambda _: dict(distiller.curve))
+    return [[i, sum(part[i] for part in parts)] for i in parts[0] if all(i in part for part in parts)]

@@ -1,5 +1,6 @@
 """MTT: synthetic videos on which a student follows the trajectories of experts (Cazenavette et al. 2022)."""
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -55,6 +56,8 @@ class TrajectoryMatcher(Loop):
         losses: the trajectory loss of each iteration since this object was made, scalars on the device.
     """
 
+    step_setting = "mtt_lr"
+
     def __init__(self, train, experts, *, ipc: int, seed: int, settings: Settings):
         self.train, self.ipc, self.seed, self.settings = train, ipc, seed, settings
         self.loss, self.losses = TrajectoryLoss(train, experts, seed=seed, settings=settings), []
@@ -79,7 +82,13 @@ class TrajectoryMatcher(Loop):
             self.loss.backward(self.draw, self.leaves["student_lr"], iteration)
             squares.append(videos.grad.square().mean())
             videos.grad = self.leaves["student_lr"].grad = None
-        return torch.stack(squares).mean().sqrt().item()
+        size = torch.stack(squares).mean().sqrt().item()
+        if not 0 < size < math.inf:
+            raise ValueError(
+                f"mtt_lr_unit='pixel' measures steps by the gradient at the start, which is {size}: mend "
+                f"mtt_student_lr={self.settings.mtt_student_lr} or expert_lr={self.settings.expert_lr}"
+            )
+        return size
 
     def draw(self, random: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Clips of a student step, with a graph to the videos: all of them, or ``mtt_batch``, balanced over classes."""

@@ -79,6 +79,7 @@ class DynamicLearner(Loop):
 
     backbone: str
     stages: tuple[str, ...]
+    step_setting = "its step size, vdsd_lr_ or mtt_lr_"
 
     def __init__(self, train, static: torch.Tensor, *, seed: int, settings: Settings):
         self.train, self.seed, self.settings = train, seed, settings
