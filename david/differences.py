@@ -53,3 +53,8 @@ def comparisons(pairs: dict[tuple, tuple[pd.Series, pd.Series]], names: list[str
     rows = pd.DataFrame([paired(*pair) for pair in pairs.values()])
     rows.index = pd.MultiIndex.from_tuples(pairs, names=names)
     return rows.assign(**{"told apart": holm(rows["p"]) < 1 - LEVEL})
+
+
+def interval(row) -> str:
+    """The interval of a row of ``comparisons``, "+1.0 to +2.5"; of one seed there is none."""
+    return f"{row['low']:+.1f} to {row['high']:+.1f}" if row["n"] > 1 else "one seed"

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from david.differences import comparisons, holm, paired, top1
+from david.differences import comparisons, holm, interval, paired, top1
 
 
 def record(seed, *accuracies):
@@ -27,6 +27,7 @@ def test_a_difference_by_hand():
 def test_one_seed_tells_nothing_apart():
     found = paired(pd.Series({0: 50.0}), pd.Series({0: 10.0}))
     assert (found["n"], found["mean"], found["low"], found["p"]) == (1, 40, -np.inf, 1)
+    assert interval(found) == "one seed" and interval({"n": 2, "low": -1, "high": 2.54}) == "-1.0 to +2.5"
 
 
 def test_equal_gains_of_all_seeds_are_told_apart_unless_they_are_none():
