@@ -13,7 +13,7 @@ import torch
 from david.cache import decoded, sampling_of
 from david.datasets import Dataset, Video, base, digest
 
-MEAN = (0.485, 0.456, 0.406)  # ImageNet's, of RGB in [0, 1]: protocol 2.4
+MEAN = (0.485, 0.456, 0.406)  # ImageNet's, of RGB in [0, 1], as in VDSD
 STD = (0.229, 0.224, 0.225)
 # Clips that go through the network at once: bounds memory whatever the number of classes and IPC are.
 CHUNK = 128
@@ -214,7 +214,7 @@ def open_clips(
 ) -> Clips:
     """One clip of every video of `dataset`'s split "train" or "test", decoded once, then read from the cache.
 
-    frames, stride: the sampling of protocol 2.3. size: the side in pixels. seed: a training clip's window is
+    frames, stride: see `decode.frame_indices`. size: the side in pixels. seed: a training clip's window is
     drawn from it and the video's name, once and for all; test clips are centred. workers: decoder processes
     (default: one a core). timeout: seconds that one video may take. cache: a folder instead of
     `files.cache_folder()`.

@@ -1,4 +1,4 @@
-"""From a video to a clip: which frames (protocol 2.3), exactly those, resized and cropped (2.1)."""
+"""From a video to a clip: which frames, as VDSD takes them, exactly those, resized and cropped."""
 
 import os
 from bisect import bisect_right
@@ -14,7 +14,7 @@ from david.video import DecodeError, read, survey
 
 
 def frame_indices(n: int, frames: int, stride: int, start: float | str = "centre") -> np.ndarray:
-    """Which of a video's `n` frames make its clip (protocol 2.3): int64 (frames,), not decreasing, in [0, n).
+    """Which of a video's `n` frames make its clip, as in VDSD: int64 (frames,), not decreasing, in [0, n).
 
     Every `stride`-th frame; every (n // frames)-th where the video is too short for that; and where it has
     fewer than `frames`, each is repeated about equally often. `start` places the window: "centre", or u in
@@ -33,7 +33,7 @@ def frame_indices(n: int, frames: int, stride: int, start: float | str = "centre
 
 
 def scaled_size(width: int, height: int, size: int) -> tuple[int, int]:
-    """(width, height) before the centre crop to `size`: 160x120 for 112 (protocol 2.1), whatever the source.
+    """(width, height) before the centre crop to `size`: 160x120 for 112, as in VDSD, whatever the source.
 
     A square source becomes size x size directly: its borders were cut, or its sides squeezed, before it came
     here.

@@ -6,7 +6,7 @@ from importlib import import_module
 
 from david.presets import RULES, Settings
 
-# The authors' recipe of DM on video (VDSD's script), for the row "DM (published step)": protocol section 3.
+# The authors' recipe of DM on video (VDSD's script), for the row "DM (published step)".
 PUBLISHED_DM = {
     "distill_start": "real", "distill_optimizer": "sgd", "distill_lr": 30.0, "distill_momentum": 0.5,
     "distill_range": "free", "distill_lr_unit": "absolute", "distill_average": 0.0, "distill_networks": "random",

@@ -14,7 +14,7 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None) -> Distille
 
 
 def herding(features: torch.Tensor, count: int) -> torch.Tensor:
-    """Greedily, the rows whose mean stays nearest to the mean of all: protocol 7, as in the code of DC and VDSD.
+    """Greedily, the rows whose mean stays nearest to the mean of all, as in the code of DC and VDSD.
 
     Pick i + 1 minimises ||(i + 1) mean - sum of the picks so far - row|| over the rows not yet picked.
 

@@ -17,7 +17,7 @@ def k_center(features: torch.Tensor, count: int) -> torch.Tensor:
     """Farthest first (Gonzalez, 1985): the row nearest to the mean, then always the one farthest from all picks.
 
     The largest distance of a row to its nearest pick is then at most twice the smallest possible. (The code of
-    earlier work subtracts arrays of different lengths where it means all pairs: protocol 7.)
+    earlier work subtracts arrays of different lengths where it means all pairs.)
 
     Args:
         features: float (N, D).

@@ -1,6 +1,6 @@
 """KeyFrame: Random's videos, each stored as key frames of all of it instead of as one window.
 
-The paper names the method and gives no definition; this one is protocol 7's.
+The paper names the method and gives no definition; this one is ours.
 """
 
 import warnings

@@ -23,8 +23,8 @@ from david.start import random_clips
 from david.static_dynamic import StaticDynamicSet
 from david.trajectories import TrajectoryLoss, load_experts
 
-# (backbone, IPC): SGD step sizes of dynamic memory and hallucinator in VDSD's scripts for miniUCF (protocol
-# section 5), the only ones published with the code. IPC 5's stand for every other IPC.
+# (backbone, IPC): SGD step sizes of dynamic memory and hallucinator in VDSD's scripts for miniUCF, the only ones
+# published with its code. IPC 5's stand for every other IPC.
 PUBLISHED = {("dm", 1): (1e-4, 1e-5), ("dm", 5): (1e3, 1e-6), ("mtt", 1): (1e4, 1e-3), ("mtt", 5): (1e4, 1e-3)}
 
 
