@@ -88,8 +88,8 @@ def _per_record(records: list[dict], value: Callable[[dict], float]) -> tuple[fl
     return sample.mean(), sample.std()
 
 
-def _search_tflop(record: dict) -> float:
-    return search_costs(record["search"]["episodes"], Settings().replace(**record["settings"]))["flops"] / 1e12
+def _search_costs(record: dict) -> dict[str, float]:
+    return search_costs(record["search"]["episodes"], Settings().replace(**record["settings"]))
 
 
 def _mean_length(record: dict, classes: list[str]) -> float:
@@ -113,9 +113,9 @@ def measure(records: list[dict], of: str) -> tuple[float, float]:
         row = summary(records, metric=of).iloc[0]
         return 100 * row["mean"], 100 * row["std"]
     if of == "search":
-        return _per_record(records, _search_tflop)
+        return _per_record(records, lambda r: _search_costs(r)["flops"] / 1e12)
     if of == "hours":
-        return _per_record(records, lambda r: sum(e["seconds"] for e in r["search"]["episodes"]) / 3600)
+        return _per_record(records, lambda r: _search_costs(r)["seconds"] / 3600)
     classes = records[0]["classes"]
     kinds = {title: [name for name in classes if KIND.get(name) == kind] for title, kind in _KINDS.items()}
     if not all(kinds.values()) or not set(classes) <= set(KIND):

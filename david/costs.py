@@ -1,5 +1,6 @@
 """What a run costs: time, peak memory, and the arithmetic of the network."""
 
+import math
 import re
 import resource
 import sys
@@ -100,7 +101,7 @@ def search_costs(episodes: list[dict], settings: Settings) -> dict[str, float]:
 
     Returns:
         "episodes", "iterations", "evaluations" (clips through a network, with and without a gradient), "flops" and
-        "seconds".
+        "seconds", NaN where an episode was not timed alone.
     """
     forward, backward = (sum(episode[name] for episode in episodes) for name in ("forward", "backward"))
     without, with_gradient = clip_flops(settings.frames, settings.size, settings.width)
@@ -109,5 +110,5 @@ def search_costs(episodes: list[dict], settings: Settings) -> dict[str, float]:
         "iterations": sum(episode["iterations"] for episode in episodes),
         "evaluations": forward + backward,
         "flops": forward * without + backward * with_gradient,
-        "seconds": sum(episode["seconds"] for episode in episodes),
+        "seconds": sum(math.nan if episode["seconds"] is None else episode["seconds"] for episode in episodes),
     }

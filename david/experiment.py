@@ -42,10 +42,16 @@ class Experiment:
         root: the dataset's folder; None for "motions", or to work from records alone.
         options: options of the dataset's reader, e.g. {"split": 2, "flip": False}.
         device: where to compute; a CUDA device if there is one.
+        swept: whether sets of DM and DAViD are taken out of sweeps (``david.sweep``), one for each IPC and seed, which
+            costs less than a run each as soon as there are about three of them; the search's warm-up likewise. Such
+            records are the same but for rounding, say so ("swept"), and have no seconds of their own.
     """
 
-    def __init__(self, dataset: str, settings: Settings, store: Store, *, root=None, options=None, device=None):
+    def __init__(
+        self, dataset: str, settings: Settings, store: Store, *, root=None, options=None, device=None, swept=False
+    ):
         check_name(dataset)
+        self.swept = swept
         self.name, self.settings, self.store = dataset, settings, store
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.wanted = device
@@ -59,7 +65,7 @@ class Experiment:
         """What another process, in another folder or on another machine, makes the same experiment from."""
         store = Store(*(path and path.absolute() for path in (self.store.folder, self.store.published)))
         root = self.root and Path(self.root).expanduser().absolute()
-        options = {"root": root, "options": self.options, "device": self.wanted}
+        options = {"root": root, "options": self.options, "device": self.wanted, "swept": self.swept}
         return partial(Experiment, self.name, self.settings, store, **options), ()
 
     @cached_property
@@ -167,7 +173,8 @@ class Experiment:
             "clips_per_class": distilled.clips_per_class.tolist(),
             "stored_bytes": distilled.stored_bytes,
             "search": distilled.info.get("search"),
-            **({"curve": distilled.info["curve"]} if distilled.info.get("curve") else {}),
+            **{name: distilled.info[name] for name in ("curve", "sweep") if distilled.info.get(name)},
+            **({"swept": True} if distilling is None else {}),
             "seconds": {"distill": distilling, "evaluate": sum(seconds for _, seconds in students)},
             "peak_bytes": max(sharding.spread(sharding.size(), lambda _: peak)),
             "made": made_on(self.device),
@@ -212,26 +219,30 @@ class Experiment:
         write_json(path, peak)
         return peak
 
-    def _distill(self, identity: dict, work: Path) -> tuple[StoredSet | RealSet, float]:
+    def _distill(self, identity: dict, work: Path) -> tuple[StoredSet | RealSet, float | None]:
         """The set of a run and the seconds it took, read back if an interrupted run had got that far.
 
         Time spent on teachers, experts and whatever else other runs share does not count. That of interrupted
-        sessions does, if they had the time to write it down: a process that is killed has not.
+        sessions does, if they had the time to write it down: a process that is killed has not. None for seconds where
+        sweeps served the set and others.
         """
         path = self.store.path(identity).with_suffix(".safetensors")
         timing, spent = work / "distill.json", work / "spent.json"
         if sharding.first(lambda: path.exists() and timing.exists()):
             return load_set(path), read_json(timing)
         found, distilled, seconds = find_method(identity["method"]), None, None
+        swept = self.swept and found.sweeps
         if found.sharded or sharding.rank() == 0:
             train, before, started = self.train, shared_seconds(), time.perf_counter()
-            earlier = read_json(spent) if spent.exists() else 0.0
+            earlier = (read_json(spent) if spent.exists() else 0.0) or 0.0
             try:
                 distilled = found.distill(
-                    train, ipc=identity["ipc"], seed=identity["seed"], settings=self.settings, work=work
-                )
+                    train, ipc=identity["ipc"], seed=identity["seed"], settings=self.settings, work=work,
+                    swept=swept,
+                )  # fmt: skip
             finally:
-                seconds = earlier + time.perf_counter() - started - (shared_seconds() - before)
+                if not swept:
+                    seconds = earlier + time.perf_counter() - started - (shared_seconds() - before)
                 if sharding.rank() == 0:
                     write_json(spent, seconds)
             if isinstance(distilled, StoredSet) and sharding.rank() == 0:

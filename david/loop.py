@@ -1,6 +1,7 @@
 """The loop around every distillation: step, keep within range, average, check, checkpoint, continue."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -30,6 +31,7 @@ class Loop:
             the first part of one of 2 N (polynomial-decay averaging; Shamir and Zhang 2013, with eta = k - 1).
         averages: name -> the average of a leaf, for those that have one.
         curve: [iteration, ``held_out()``] of every look at it.
+        notes: what ``note()`` said at each look.
         step_setting: the setting that is the size of steps, for errors.
     """
 
@@ -40,6 +42,7 @@ class Loop:
     averages: dict[str, torch.Tensor] = {}
     step_setting = "its step size"
     curve: list[list[float]]
+    notes: list[dict]
 
     def step(self) -> None:
         """Take one step and count it in ``iteration``."""
@@ -50,6 +53,10 @@ class Loop:
 
         In such units that noise has far more than NEAR.
         """
+        return None
+
+    def note(self) -> dict | None:
+        """Whatever else is worth keeping of a look, as JSON has it; it goes with the checkpoint."""
         return None
 
     def begin_averages(self, names: list[str]) -> None:
@@ -83,6 +90,7 @@ class Loop:
         checkpoint: Path | None = None,
         every: int = 100,
         looks: int = 10,
+        also: Collection[int] = (),
         desc: str = "distil",
     ) -> None:
         """Step until ``iterations`` are done.
@@ -92,21 +100,22 @@ class Loop:
             checkpoint: file to resume from and to write every ``every`` iterations; removed by the caller.
             every: iterations between two checkpoints.
             looks: about how many times to look at ``held_out`` after the start, and whether something diverged.
+            also: iterations after which to look as well.
             desc: what the progress bar says.
 
         Raises:
             FloatingPointError: a leaf diverged; said at the look after it, not at the end.
             ValueError: the checkpoint is that of another run.
         """
-        self.curve = []
+        self.curve, self.notes = [], []
         if checkpoint is not None and checkpoint.exists():
             self._load(checkpoint)
         between = max(1, iterations // looks)
-        if not self.curve:
+        if not (self.curve or self.notes):
             self._look(desc)
         for _ in track(range(self.iteration, iterations), desc=desc, unit="it"):
             self.step()
-            if self.iteration % between == 0 or self.iteration == iterations:
+            if self.iteration % between == 0 or self.iteration == iterations or self.iteration in also:
                 self._look(desc)
             if checkpoint is not None and self.iteration % every == 0:
                 self._save(checkpoint)
@@ -126,6 +135,8 @@ class Loop:
                     f"{desc}: the loss under networks that no step has used went from {self.curve[0][1]:.3g} to "
                     f"{found:.3g} within {self.iteration} iterations, so steps make noise; lower {self.step_setting}"
                 )
+        if found := self.note():
+            self.notes.append(found)
 
     def _buffers(self, leaf: torch.Tensor) -> dict[str, torch.Tensor]:
         for optimizer in self.optimizers:
@@ -140,9 +151,8 @@ class Loop:
             state |= {f"{name}/{key}": value for key, value in self._buffers(leaf).items()}
         state = {key: value.cpu().contiguous() for key, value in state.items()}
         state |= {f"{name}/average": value.cpu().contiguous() for name, value in self.averages.items()}
-        header = {
-            "iteration": str(self.iteration), "identity": self.identity(), "curve": json.dumps(self.curve)
-        }  # fmt: skip
+        header = {"iteration": str(self.iteration), "identity": self.identity()}
+        header |= {"curve": json.dumps(self.curve), "notes": json.dumps(self.notes)}
         with atomic(path) as temporary:
             save_file(state, temporary, metadata=header)
 
@@ -165,4 +175,4 @@ class Loop:
                 buffers = {k: v if k == "step" else v.to(leaf.device) for k, v in state[name].items()}
                 owner[id(leaf)].state[leaf] = buffers
         self.iteration = int(header["iteration"])
-        self.curve = json.loads(header.get("curve", "[]"))  # a checkpoint from before has none
+        self.curve, self.notes = (json.loads(header.get(name, "[]")) for name in ("curve", "notes"))

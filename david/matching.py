@@ -327,20 +327,21 @@ class Distiller(Loop):
         return torch.cat(found)
 
     def held_out(self) -> float | None:
-        """The matching loss under networks that no step uses, in units of how far the classes' real means are apart.
+        """The sum of ``held_out_losses``; None for pixels without bounds, whose runs go on as they did of old."""
+        return self.held_out_losses().sum().item() if self.bounded else None
 
-        The sum over classes of the squared distance of synthetic to real mean features, over that of the real means
-        to their common mean; of this rank's classes its part, so that ranks need not talk: parts add up. None for
-        pixels without bounds: a run of old settings is as it was, though its loss may rise.
+    def held_out_losses(self) -> torch.Tensor:
+        """The matching loss of every class under networks that no step uses, (len(classes),).
+
+        The squared distance of synthetic to real mean features, in units of how far the classes' real means are apart:
+        the sum over all classes of their squared distances to their common mean. So parts of several ranks add up.
         """
-        if not self.bounded:
-            return None
-        losses = []
+        losses = 0
         for k in range(HELD_OUT):
             real, spread = self.real.held_out(k)
             own = torch.cat([self.means(chunk, self.result(name)) for chunk, name in zip(self.chunks, self.leaves)])
-            losses.append(dm_loss(real, own) / spread)
-        return torch.stack(losses).mean().item()
+            losses = losses + (real - own).square().sum(1) / spread
+        return losses / HELD_OUT
 
     def distilled(self) -> torch.Tensor:
         """The videos so far, float (len(classes), I, F, 3, H, W): averaged, and rounded to 8 bits, if so set."""

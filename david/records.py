@@ -146,7 +146,7 @@ def summary(records: Iterable[dict], classes: Iterable[str] | None = None, metri
 
     Returns:
         columns dataset, method, ipc, mean, std (fractions of 1), seeds, students, stored_bytes, clips (a class),
-        seconds and peak_bytes (means over the records).
+        seconds and peak_bytes (means over the records; NaN where one was not measured, or not timed alone).
     """
     classes = None if classes is None else list(classes)
     groups: dict[tuple, list[dict]] = {}
@@ -167,7 +167,7 @@ def summary(records: Iterable[dict], classes: Iterable[str] | None = None, metri
                 "students": len(accuracies[0]),
                 "stored_bytes": group[0]["stored_bytes"],
                 "clips": sum(sum(r["clips_per_class"]) / len(r["classes"]) for r in group) / len(group),
-                "seconds": sum(sum(r["seconds"].values()) for r in group) / len(group),
+                "seconds": sum(math.nan if s is None else s for r in group for s in r["seconds"].values()) / len(group),
                 "peak_bytes": sum(r.get("peak_bytes", math.nan) for r in group) / len(group),
             }
         )

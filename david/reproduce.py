@@ -1,6 +1,7 @@
 """``python -m david.reproduce``: compute the published records anew and say how far the new ones are from them."""
 
 import argparse
+import math
 import os
 import sys
 import time
@@ -25,8 +26,8 @@ from david.tables import percent
 
 
 @lru_cache(maxsize=1)  # records of one dataset and settings follow each other: decode and open its clips once
-def _experiment(dataset: str, settings: Settings, folder: Path, videos: str | None, device: str | None) -> Experiment:
-    return Experiment(dataset, settings, Store(folder), root=videos, device=device)
+def _experiment(dataset: str, settings: Settings, folder: Path, videos: str | None, device, swept: bool) -> Experiment:
+    return Experiment(dataset, settings, Store(folder), root=videos, device=device, swept=swept)
 
 
 def experiment_of(record: dict, folder: Path, videos: str | None = None) -> Experiment:
@@ -34,11 +35,11 @@ def experiment_of(record: dict, folder: Path, videos: str | None = None) -> Expe
 
     The settings that a record names are those that decide it. The others are taken from the preset ``demo`` and do
     not matter; those that are younger than the record have the value from before (``presets.BEFORE``). What was
-    computed on a CPU is so again: a GPU draws other weights from the same seed.
+    computed on a CPU is so again: a GPU draws other weights from the same seed. A set out of a sweep is so again.
     """
     settings = preset("demo").replace(**(BEFORE | record["settings"]))
     device = "cpu" if record["made"]["device"].startswith("CPU") else None
-    return _experiment(record["dataset"], settings, folder, videos, device)
+    return _experiment(record["dataset"], settings, folder, videos, device, record.get("swept", False))
 
 
 def remake(published: Path, folder: Path, videos: str | None = None) -> dict:
@@ -65,7 +66,7 @@ def compare(published: Iterable[dict], again: Iterable[dict]) -> pd.DataFrame:
     Returns:
         columns dataset, method, ipc, settings (other than in the preset ``earlier``), n (records), published and again
         (percent, mean ± std over seeds), difference (points, again - published), identical (how many of the n have
-        the same accuracies to the last digit), seconds published and seconds again (means).
+        the same accuracies to the last digit), seconds published and seconds again (means; None if not timed alone).
     """
     groups: dict[tuple, list[tuple[dict, dict]]] = {}
     for pair in zip(published, again):
@@ -85,8 +86,8 @@ def compare(published: Iterable[dict], again: Iterable[dict]) -> pd.DataFrame:
                 "again": percent(new.mean, new.std),
                 "difference": f"{100 * (new.mean - old.mean):+.1f}",
                 "identical": sum(a["students"] == b["students"] for a, b in pairs),
-                "seconds published": round(old.seconds),
-                "seconds again": round(new.seconds),
+                "seconds published": None if math.isnan(old.seconds) else round(old.seconds),
+                "seconds again": None if math.isnan(new.seconds) else round(new.seconds),
             }
         )
     return pd.DataFrame(rows)

@@ -44,6 +44,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--set", type=assignment, **many, default=[], metavar="NAME=VALUE", help="changes to the preset: size=64")
     add("--runs", type=Path, default=Path("runs"), help="folder of the records (default: %(default)s)")
     add("--published", type=Path, help="folder of records to read as well")
+    add("--sweep", action="store_true", help="take the sets of dm and david out of one run over all L")
     add("--device", help="cpu or cuda (default: cuda if there is a GPU)")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--jobs", type=int, help="processes of this machine, a record each; -1: one a core")
@@ -69,8 +70,9 @@ def main(arguments: list[str] | None = None) -> int:
         if sharding.size() > 1 and (options.jobs or client):
             raise ValueError("torchrun spreads one run, --jobs and --dask a table: choose one of them")
         experiment = Experiment(
-            options.dataset, settings, store, root=options.root, options=dict(options.option), device=device
-        )
+            options.dataset, settings, store, root=options.root, options=dict(options.option), device=device,
+            swept=options.sweep,
+        )  # fmt: skip
         alone = [name for name in options.method if not method(name).sharded]
         if sharding.size() > 1 and sharding.rank() == 0 and alone:
             print(f"not sharded, so made by the first rank while the others wait: {', '.join(alone)}", flush=True)

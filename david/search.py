@@ -1,6 +1,7 @@
 """Temporal policy learning: the first half of Algorithm 1, with the early stage of Eq. 5, and its rivals."""
 
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from david.progress import track
 from david.qlearning import QLearner, SharedQLearner
 from david.reward import TeacherReward
 from david.seeds import derive, generator
+from david.sweep import sweep
 from david.temporal import action_set
 
 
@@ -30,7 +32,7 @@ class SearchResult:
         actions: the action set, L ascending.
         episodes: for each episode the lists over classes "frames_per_segment", "distance", "start" and "reward", and
             what it cost: "iterations", "seconds", and "forward" and "backward", the clips that went through a network
-            with and without a gradient to their pixels.
+            with and without a gradient to their pixels. "seconds" is None where a sweep served several episodes.
         mean_reward: float (M, A), -inf where an action was never tried.
     """
 
@@ -76,10 +78,12 @@ def learn_policy(
     settings: Settings,
     folder: Path | None = None,
     journal: Path | None = None,
+    swept: bool = False,
 ) -> SearchResult:
     """Episodes of an agent; each distils all classes at once for N_early iterations, then the teacher rewards.
 
-    The videos are initialised anew in every episode.
+    The videos are initialised anew in every episode. Those of a warm-up round have one random stream, and differ in L
+    alone: a sweep makes them together, and other searches of the same clips, seed and settings read it.
 
     Args:
         train: real training clips.
@@ -90,6 +94,7 @@ def learn_policy(
         folder: where experts are kept, if their snapshots are the networks of matching.
         journal: JSON file that receives every finished episode; a search that was interrupted continues from it,
             replaying the recorded rewards.
+        swept: whether rounds are made by sweeps, kept in ``folder``. Rewards are the same but for rounding.
 
     Raises:
         ValueError: the journal is that of another search.
@@ -101,11 +106,12 @@ def learn_policy(
     identity = derive(
         seed, train.fingerprint, str(settings.subset(*matching_stages(settings), "search", "teacher")), ipc
     )
-    episodes = sharding.first(lambda: _kept(journal, identity))
+    episodes, shared = sharding.first(lambda: _kept(journal, identity)), Counter(plan)
     for t, (stream, iterations) in enumerate(track(plan, desc="search", unit="episode")):
         chosen = agent.act()
         if t == len(episodes):
-            episodes.append(_episode(train, reward, lengths[chosen], iterations, ipc, stream, settings, folder))
+            along = _swept if swept and iterations and shared[stream, iterations] == len(actions) else _distilled
+            episodes.append(_episode(along, train, reward, lengths[chosen], iterations, ipc, stream, settings, folder))
             if journal is not None and sharding.rank() == 0:
                 write_json(journal, {"identity": identity, "episodes": episodes})
         agent.update(chosen, torch.tensor(episodes[t]["reward"]))
@@ -122,10 +128,8 @@ def _kept(journal: Path | None, identity: int) -> list[dict]:
     return kept["episodes"]
 
 
-def _episode(
-    train, reward: TeacherReward, policy, iterations: int, ipc: int, seed: int, settings: Settings, folder
-) -> dict:
-    """Distil for some iterations under ``policy`` (Algorithm 1, lines 9-13) and measure."""
+def _distilled(train, reward, policy, iterations: int, ipc: int, seed: int, settings, folder) -> tuple:
+    """The teacher's distances of every class before and after an early stage of its own, (M,) each, and its seconds."""
     started = time.perf_counter()
     distiller = Distiller(train, policy, ipc=ipc, seed=seed, settings=settings, folder=folder)
     start = distance = reward.distance(distiller.videos, policy)
@@ -133,6 +137,22 @@ def _episode(
         distiller.step()
     if iterations:
         distance = reward.distance(distiller.distilled(), policy)
+    return start, distance, round(time.perf_counter() - started, 3)
+
+
+def _swept(train, reward, policy, iterations: int, ipc: int, seed: int, settings, folder) -> tuple:
+    """The same distances out of the sweep of a round, whose seconds are not this episode's alone: None."""
+    found = sweep(train, ipc=ipc, seed=seed, settings=settings, iterations=iterations, folder=folder, keep=False).along(
+        "distance", policy
+    )
+    return torch.tensor(found[0][1]), torch.tensor(found[-1][1]), None
+
+
+def _episode(
+    along, train, reward: TeacherReward, policy, iterations: int, ipc: int, seed: int, settings: Settings, folder
+) -> dict:
+    """Distil for some iterations under ``policy`` (Algorithm 1, lines 9-13) and measure."""
+    start, distance, seconds = along(train, reward, policy, iterations, ipc, seed, settings, folder)
     # Pixels that are kept in range stay finite whatever a step does, but not near their class.
     bounded = settings.distill_range == "8-bit"
     lost = bounded and distance.mean() > max(WORSE * start.mean(), reward.length.mean())
@@ -150,7 +170,7 @@ def _episode(
         "reward": reward(distance, start).tolist(),
         "iterations": iterations,
         **_passes(iterations, real, clips),
-        "seconds": round(time.perf_counter() - started, 3),
+        "seconds": seconds,
     }
 
 

@@ -74,7 +74,7 @@ def accuracy_table(
             "n": f"{row.seeds} × {row.students}",
             "clips / class": f"{row.clips:.1f}",
             "stored MiB": f"{row.stored_bytes / 2**20:.2f}",
-            "seconds": f"{row.seconds:.0f}",
+            "seconds": "" if math.isnan(row.seconds) else f"{row.seconds:.0f}",
             "peak MiB": "" if math.isnan(row.peak_bytes) else f"{row.peak_bytes / 2**20:.0f}",
         }
         rows.append({name: str(value) for name, value in cells.items()})

@@ -162,6 +162,22 @@ def test_two_processes_make_what_one_makes(root, tmp_path):
             assert other["reward"] == pytest.approx(mine["reward"], rel=1e-3)
 
 
+def test_two_processes_make_a_sweep_together(root, tmp_path):
+    script, methods = tmp_path / "rank.py", ["dm:2", "dm:1,8,2"]
+    script.write_text(RANK)
+    with torchrun(script, tmp_path, "-1", *command(root, tmp_path / "two", "--sweep", methods=methods)) as run_:
+        output = run_.communicate(timeout=120)[0]
+    assert run_.returncode == 0, output
+    tables = [
+        Experiment("ucf101", SETTINGS, Store(folder), root=root, device="cpu").table(methods, seeds=[0])
+        for folder in (tmp_path / "one", tmp_path / "two")
+    ]
+    for alone, swept in zip(*tables, strict=True):
+        assert swept["swept"] and swept["frames_per_segment"] == alone["frames_per_segment"]
+        videos = [load_set(record["path"].with_suffix(".safetensors")).videos for record in (alone, swept)]
+        torch.testing.assert_close(videos[1], videos[0], rtol=1e-3, atol=1e-3)
+
+
 def test_torchrun_and_a_cluster_are_two_things(root, tmp_path, monkeypatch):
     monkeypatch.setattr("david.sharding.size", lambda: 2)
     with pytest.raises(ValueError, match="torchrun spreads one run, --jobs and --dask a table"):

@@ -1,12 +1,18 @@
 """A sweep carries every L at once and gives the videos of runs of their own."""
 
+import math
+
 import pytest
 import torch
 from toy import noise_clips
 
+from david import Experiment, Store
+from david.costs import search_costs
 from david.matching import Distiller
 from david.presets import preset
-from david.sweep import Sweep
+from david.records import summary
+from david.static_dynamic import load_set
+from david.sweep import Sweep, sweep
 
 TINY = preset("smoke", width=0.125, distill_batch_real=2)
 
@@ -54,3 +60,49 @@ def test_a_sweep_continues_from_its_checkpoint(train, tmp_path):
         assert torch.equal(other.videos, own.videos) and torch.equal(other.distilled(), own.distilled())
     with pytest.raises(ValueError, match="another distillation"):
         Sweep(train, ipc=1, seed=1, settings=TINY).run(4, checkpoint=path)
+
+
+def table(folder, methods, settings, **options):
+    experiment = Experiment("motions", settings, Store(folder), device="cpu", **options)
+    return experiment.table(methods, seeds=[0])
+
+
+def test_records_out_of_sweeps_are_those_of_runs_of_their_own(tmp_path):
+    """And say so: seconds that other rows share are nobody's. A method with steps of its own is not in the sweep."""
+    methods = ["dm", "dm:2", "dm:any", "david", "david:undistilled", "dm:published"]
+    settings = TINY.replace(search_episodes=5, student_repeats=1)  # four of one warm-up round, one beyond it
+    alone, swept = (table(tmp_path / str(own), methods, settings, swept=own) for own in (False, True))
+    for one, other in zip(alone, swept, strict=True):
+        assert other["frames_per_segment"] == one["frames_per_segment"]
+        videos = [load_set(record["path"].with_suffix(".safetensors")).videos for record in (one, other)]
+        # A pixel that rounding moved across the middle between two grey levels is a level, 0.018 deviations, off.
+        assert (videos[0] - videos[1]).abs().max() < 0.02 and (videos[0] != videos[1]).float().mean() < 1e-3
+        if one["method"] in ("dm", "dm:2"):
+            assert torch.equal(*videos) and other["students"] == one["students"]
+        whole = other["method"] == "dm:published"
+        assert ("swept" in other) != whole and (other["seconds"]["distill"] is None) != whole
+        assert [i for i, _ in other.get("curve", [])] == [i for i, _ in one.get("curve", [])]
+        for i, loss in other.get("curve", []):
+            assert loss == pytest.approx(dict(one["curve"])[i], rel=1e-4)
+    for one, other in zip(*(rows[3]["search"]["episodes"] for rows in (alone, swept))):
+        assert other["reward"] == pytest.approx(one["reward"], rel=1e-4)
+        assert {k: other[k] for k in ("forward", "backward")} == {k: one[k] for k in ("forward", "backward")}
+    timed = [episode["seconds"] is not None for episode in swept[3]["search"]["episodes"]]
+    assert timed == [False] * 4 + [True] and math.isnan(
+        search_costs(swept[3]["search"]["episodes"], settings)["seconds"]
+    )
+    later = swept[3]["sweep"]  # what the teacher sees of every L and class, from the start to the end
+    assert [look["iteration"] for look in later] == [0, 1, 2] and torch.tensor(later[0]["distance"]).shape == (4, 12)
+    assert summary(swept).set_index("method")["seconds"].isna().tolist() == [True] * 5 + [False]
+
+
+def test_a_sweep_is_made_once_and_one_that_is_torn_is_named(train, tmp_path, monkeypatch):
+    arguments = {"ipc": 1, "seed": 0, "settings": TINY, "iterations": 1, "folder": tmp_path}
+    whole, policy = sweep(train, **arguments), torch.tensor([8, 2, 1])
+    assert whole.videos(policy).shape == (3, 1, 8, 3, 48, 48) and len(whole.notes) == 2
+    monkeypatch.setattr(Sweep, "step", lambda self: pytest.fail("this was to be read, not made"))
+    assert torch.equal(sweep(train, **arguments).videos(policy), whole.videos(policy))
+    (path,) = tmp_path.glob("sweep-*.safetensors")
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ValueError, match=f"{path.name} is not a whole sweep .*; delete it to make one anew"):
+        sweep(train, **arguments)

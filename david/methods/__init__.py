@@ -42,6 +42,12 @@ class Method:
         return self.name.partition(":")[0] in (*REAL, "dm", "david")
 
     @property
+    def sweeps(self) -> bool:
+        """Whether its videos can be taken out of a sweep under the settings that it is run with."""
+        own = any(name.startswith("distill_") for name in self.changes)
+        return self.name.partition(":")[0] in ("dm", "david") and not own
+
+    @property
     def selects(self) -> bool:
         """Whether it stores real clips, so that no class can have fewer of them than IPC."""
         return self.name.partition(":")[0] in ("random", "keyframe", "herding", "kcenter")
@@ -55,11 +61,11 @@ class Method:
         """The settings under which the method runs."""
         return settings.replace(**self.changes)
 
-    def distill(self, train, *, ipc, seed, settings, work=None):
+    def distill(self, train, *, ipc, seed, settings, work=None, swept=False):
         """The method's distilled set: see the ``distill`` of its file, ``david.methods.<name before the colon>``."""
         function = import_module(f"david.methods.{self.name.partition(':')[0]}").distill
-        settings = self.settings(settings)
-        return function(train, ipc=ipc, seed=seed, settings=settings, work=work, **self.options)
+        options = self.options | ({"swept": True} if swept and self.sweeps else {})
+        return function(train, ipc=ipc, seed=seed, settings=self.settings(settings), work=work, **options)
 
 
 # name: (title, row of the paper, stages)

@@ -13,7 +13,9 @@ from david.temporal import action_set
 from david.training import load_teacher
 
 
-def distill(train, *, ipc, seed, settings, work: Path | None = None, synthesis: bool | None = None) -> DistilledSet:
+def distill(
+    train, *, ipc, seed, settings, work: Path | None = None, synthesis: bool = True, swept: bool = False
+) -> DistilledSet:
     """Algorithm 1: temporal policy learning with early-stage distillations, then synthesis under the policy learned.
 
     Args:
@@ -24,6 +26,7 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None, synthesis: 
         work: folder for what an interrupted run continues from; the teacher is kept beside it, for other runs.
         synthesis: False stores, under the policy learned, what the synthesis would start from (where that is noise:
             segments of real frames): the control that tells what the policy brings from what the matching brings.
+        swept: take warm-up rounds and videos out of sweeps, which are kept beside ``work``, for other policies.
 
     Returns:
         DistilledSet; its ``info["search"]`` holds the action set and the episodes.
@@ -34,11 +37,13 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None, synthesis: 
     teacher = load_teacher(train, settings=settings, folder=folder)
     reward = TeacherReward(teacher, train, settings.search_reward)
     journal = None if work is None else work / "search.json"
-    found = learn_policy(train, reward, ipc=ipc, seed=seed, settings=settings, folder=folder, journal=journal)
+    found = learn_policy(
+        train, reward, ipc=ipc, seed=seed, settings=settings, folder=folder, journal=journal, swept=swept
+    )
     search = {"actions": list(found.actions), "episodes": found.episodes}
     info = {"method": "david", "search": search}
-    if synthesis is not False:
-        return synthesize(train, found.policy, ipc=ipc, seed=seed, settings=settings, work=work, info=info)
+    if synthesis:
+        return synthesize(train, found.policy, ipc=ipc, seed=seed, settings=settings, work=work, info=info, swept=swept)
     kind = "real" if settings.distill_start == "noise" else settings.distill_start
     videos = start_videos(train, found.policy, ipc=ipc, seed=seed, kind=kind)
     videos = rounded(videos) if settings.distill_range == "8-bit" else videos

@@ -6,10 +6,20 @@ from pathlib import Path
 from david import sharding
 from david.distilled import DistilledSet
 from david.matching import Distiller
+from david.sweep import sweep
 from david.temporal import given_policy
 
 
-def distill(train, *, ipc, seed, settings, work: Path | None = None, policy: tuple[int, ...] | str | None = None):
+def distill(
+    train,
+    *,
+    ipc,
+    seed,
+    settings,
+    work: Path | None = None,
+    policy: tuple[int, ...] | str | None = None,
+    swept: bool = False,
+):
     """Match mean features of random networks, class by class, for ``settings.distill_iterations`` iterations.
 
     Args:
@@ -19,25 +29,38 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None, policy: tup
         settings: its common and ``distill_`` fields, and ``expert_`` where these are the networks.
         work: folder for the checkpoint that an interrupted run continues from; experts are kept beside it.
         policy: as ``temporal.given_policy`` takes it; the default, L = F, is plain DM without a partition.
+        swept: take the videos out of a sweep, which is kept beside ``work``, for other policies.
 
     Returns:
         DistilledSet.
     """
     lengths = given_policy(policy, num_classes=len(train.classes), frames=settings.frames, seed=seed)
-    return synthesize(train, lengths, ipc=ipc, seed=seed, settings=settings, work=work, info={"method": "dm"})
+    info = {"method": "dm"}
+    return synthesize(train, lengths, ipc=ipc, seed=seed, settings=settings, work=work, info=info, swept=swept)
 
 
-def synthesize(train, policy, *, ipc, seed, settings, work, info) -> DistilledSet:
+def synthesize(train, policy, *, ipc, seed, settings, work, info, swept: bool = False) -> DistilledSet:
     """The second half of Algorithm 1: distil all N iterations under a fixed policy, int64 (M,) of L.
 
-    The set is where its videos were distilled: on the device, or on the host if they would crowd it there.
+    The set is where its videos were distilled: on the device, or on the host if they would crowd it there. ``swept``
+    takes it out of a sweep of the same seed, where each class's losses are those of its own run.
     """
-    folder = None if work is None else work.parent
+    folder, count = None if work is None else work.parent, settings.distill_iterations
+    info = {**info, "ipc": ipc, "seed": seed, "settings": asdict(settings)}
+    if swept:
+        if folder is None:
+            raise ValueError("a sweep is kept for other policies: it needs a folder of work")
+        found = sweep(train, ipc=ipc, seed=seed, settings=settings, iterations=count, folder=folder)
+        info["curve"] = [[iteration, sum(losses)] for iteration, losses in found.along("held_out", policy)]
+        info["sweep"] = [
+            {"iteration": note["iteration"], "distance": list(note["distance"].values())} for note in found.notes
+        ]
+        return DistilledSet(found.videos(policy), policy, list(train.classes), info)
     distiller = Distiller(train, policy, ipc=ipc, seed=seed, settings=settings, folder=folder)
     shard = "" if sharding.size() == 1 else f"-{sharding.rank()}-of-{sharding.size()}"
     checkpoint = None if work is None else work / f"checkpoint{shard}.safetensors"
-    distiller.run(settings.distill_iterations, checkpoint=checkpoint)
-    info = {**info, "ipc": ipc, "seed": seed, "settings": asdict(settings), "curve": whole_curve(distiller)}
+    distiller.run(count, checkpoint=checkpoint)
+    info["curve"] = whole_curve(distiller)
     # Ranks may differ in where their videos live; by way of the host they can be put together.
     videos = distiller.distilled()
     videos = videos if sharding.size() == 1 else sharding.gather(videos.cpu(), len(policy))
