@@ -1,6 +1,7 @@
 """Figures of the page "Does it distil?": accuracies row by row, losses over iterations, what was tried before."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.ticker import NullFormatter
 
@@ -77,4 +78,28 @@ def tried_steps(moves: pd.DataFrame) -> plt.Figure:
     for start, ink in STARTS.items():
         axes[0, -1].scatter([], [], s=16, color=ink, label=f"from {start}")
     axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def sweeps(looks: list[list[dict]], actions: tuple[int, ...], early: int) -> plt.Figure:
+    """The teacher's distance of every L along sweeps, in the mean of classes: mean over seeds, and least to most.
+
+    Args:
+        looks: of each seed, in turn, "iteration" and "distance", by L and class.
+        actions: the L, ascending.
+        early: the iteration after which a search decides.
+    """
+    figure, axis = plt.subplots(figsize=(4.6, 2.8))
+    shades = plt.get_cmap("viridis")(np.linspace(0, 0.85, len(actions)))
+    iterations = [look["iteration"] for look in looks[0]]
+    found = np.array([[np.mean(look["distance"], axis=1) for look in own] for own in looks])  # seed, look, L
+    for k, (length, shade) in enumerate(zip(actions, shades)):
+        own = found[:, :, k]
+        axis.plot(iterations, own.mean(0), color=shade, label=f"L = {length}")
+        axis.fill_between(iterations, own.min(0), own.max(0), color=shade, alpha=0.2, lw=0)
+    axis.axvline(early, color="0.6", ls=":", lw=1)
+    axis.set_xlabel("iteration")
+    axis.set_ylabel("teacher's distance")
+    axis.set_ylim(bottom=0)
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
