@@ -48,6 +48,20 @@ def test_whole_runs_of_one_length_are_identical(train):
         assert torch.equal(sweep.videos(policy), own.distilled()) and torch.equal(sweep.runs[length].videos, own.videos)
 
 
+def test_a_whole_run_of_a_mixed_policy_is_as_near_as_one_begun_a_millionth_off(train):
+    policy, settings = torch.tensor([8, 2, 1]), TINY.replace(distill_range="free", distill_lr=10.0)
+    swept = Sweep(train, ipc=1, seed=0, settings=settings)
+    own, off = (Distiller(train, policy, ipc=1, seed=0, settings=settings) for _ in range(2))
+    with torch.no_grad():
+        off.videos += 1e-6 * torch.randn(off.videos.shape, generator=torch.Generator().manual_seed(0))
+    for loop in (swept, own, off):
+        loop.run(12)
+    apart, perturbed = (
+        (videos - own.distilled()).square().mean((1, 2, 3, 4, 5)) for videos in (swept.videos(policy), off.distilled())
+    )
+    assert (apart < perturbed).all() and perturbed.max() < 1e-6
+
+
 def test_a_sweep_continues_from_its_checkpoint(train, tmp_path):
     whole, path = Sweep(train, ipc=1, seed=0, settings=TINY), tmp_path / "checkpoint.safetensors"
     whole.run(4)
