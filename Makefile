@@ -21,16 +21,16 @@ help:
 	@echo "make clean      delete the built book and tool caches; keeps .venv and $(DAVID_CACHE)"
 
 book: .venv/.installed
-	$(BIN)/python -m david.book --preset $(PRESET) $(if $(FORCE),--force)
+	$(BIN)/python -m davidbook --preset $(PRESET) $(if $(FORCE),--force)
 
 pages: .venv/.installed
 	DAVID_BOOK=_build/html $(BIN)/python -m pytest tests/test_pages.py
 
 pdf: .venv/.installed
-	$(BIN)/python -m david.pdf
+	$(BIN)/python -m davidbook.pdf
 
 reproduce: .venv/.installed
-	$(BIN)/python -m david.reproduce $(if $(DATASET),--dataset $(DATASET)) $(if $(UCF12),--videos ucf12=$(UCF12)) \
+	$(BIN)/python -m david reproduce $(if $(DATASET),--dataset $(DATASET)) $(if $(UCF12),--videos ucf12=$(UCF12)) \
 		$(if $(ONLY),--only '$(ONLY)') --jobs $(or $(JOBS),1)
 
 bench: .venv/.installed

@@ -27,14 +27,14 @@ import measure
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from david.cache import cores, decoded, sampling_of, window_start
-from david.clips import open_clips
-from david.datasets import Dataset, Video
-from david.datasets.core import SUFFIXES
-from david.datasets.motions import encode
-from david.decode import frame_indices, resize_and_crop
-from david.progress import about
-from david.video import survey
+from david.data.cache import cores, decoded, sampling_of, window_start
+from david.data.clips import open_clips
+from david.data.decode import frame_indices, resize_and_crop
+from david.data.readers import Dataset, Video
+from david.data.readers.core import SUFFIXES
+from david.data.readers.motions import encode
+from david.data.video import survey
+from david.support.progress import about
 
 FULL = {"ucf101": 13_320, "kinetics400": 241_000 + 20_000}  # training and test videos
 BATCHES, BATCH = 100, 64  # read from a cache

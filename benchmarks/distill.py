@@ -18,15 +18,15 @@ import measure
 import numpy as np
 import plain
 import torch
+from davidbook.projection import iteration_flops
 from torch.utils.flop_counter import FlopCounterMode
 
 from david.c3d import C3D
-from david.clips import Clips
+from david.data.clips import Clips
 from david.fast_embed import frozen_embed
 from david.fourier import Workspace
 from david.matching import Distiller
-from david.presets import Settings
-from david.projection import iteration_flops
+from david.runs.settings import Settings
 
 
 class BareEmbed:

@@ -10,15 +10,15 @@ from time import perf_counter
 import measure
 import torch
 
-from david import datasets
-from david.clips import Clips, open_clips
-from david.distilled import DistilledSet, RealSet
+from david.algorithm import make_agent
+from david.data import readers as datasets
+from david.data.clips import Clips, open_clips
 from david.evaluate import accuracy, evaluate
-from david.presets import Settings
+from david.partition import action_set
 from david.reward import TeacherReward
-from david.search import make_agent
+from david.runs.settings import Settings
+from david.sets import DistilledSet, RealSet
 from david.sweep import Sweep
-from david.temporal import action_set
 from david.training import train_on
 
 RULES = ("paper", "recommended")
@@ -136,7 +136,7 @@ def rank_correlations(some: torch.Tensor, other: torch.Tensor) -> list[float]:
 
 
 def learned(rule: str, distances: torch.Tensor, settings: Settings) -> torch.Tensor:
-    """The policy that a rule of ``david.search`` learns where every episode's early distances are these, (A, M)."""
+    """The policy that a rule of ``david.algorithm`` learns where every episode's early distances are these, (A, M)."""
     rewards, classes, actions = 1 / (1 + distances), torch.arange(distances.shape[1]), action_set(settings.frames)
     agent, plan = make_agent(len(classes), len(actions), seed=0, settings=settings.with_rule(rule))
     for _ in plan:

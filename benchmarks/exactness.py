@@ -19,19 +19,19 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.functional import max_pool3d
 
+from david.baselines.trajectories import Experts, TrajectoryLoss, flatten
 from david.c3d import C3D
-from david.clips import Clips
-from david.distilled import DistilledSet
+from david.data.clips import Clips
 from david.evaluate import accuracy
 from david.fast_embed import frozen_embed, round_weights
 from david.matching import Distiller
-from david.presets import Settings
+from david.partition import action_set, partition
 from david.reward import TeacherReward
-from david.seeds import generator
+from david.runs.settings import Settings
+from david.sets import DistilledSet
+from david.support.seeds import generator
 from david.sweep import Sweep
-from david.temporal import action_set, partition
 from david.training import train_network
-from david.trajectories import Experts, TrajectoryLoss, flatten
 
 COMPARED = "relative difference to the CPU"
 SAME_CHOICES = "relative difference to the CPU, with its choices"

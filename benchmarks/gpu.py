@@ -32,15 +32,15 @@ import measure
 import numpy as np
 import plain
 import torch
+from davidbook.projection import iteration_flops
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from david.clips import Clips
-from david.costs import clip_flops
-from david.distilled import DistilledSet
+from david.data.clips import Clips
 from david.matching import Distiller
-from david.projection import iteration_flops
+from david.sets import DistilledSet
 from david.start import empty_videos
+from david.support.costs import clip_flops
 from david.training import train_on
 
 PLAIN, FIRST = "plain recipe", "bfloat16, TF32"

@@ -16,9 +16,9 @@ from statistics import median
 
 import measure
 import torch
+from davidbook.projection import along, iteration_flops
 
 from david.matching import Distiller
-from david.projection import along, iteration_flops
 
 METHODS = ("dm", "david")
 # glibc keeps what was freed in small pieces, which moves the peak from run to run by more than we look for. With this

@@ -21,12 +21,12 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from david.clips import Clips
-from david.costs import peak_bytes, reset_peak
-from david.files import write_json
-from david.presets import Settings
-from david.records import made_on
-from david.temporal import action_set
+from david.data.clips import Clips
+from david.partition import action_set
+from david.runs.records import made_on
+from david.runs.settings import Settings
+from david.support.costs import peak_bytes, reset_peak
+from david.support.files import write_json
 
 RECORDS = Path(__file__).parent / "records"
 CPU = torch.device("cpu")
@@ -175,7 +175,7 @@ class Peak:
             self.own = max(self.own, anonymous() - self.before)
             for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
                 with suppress(OSError):
-                    if b"david.workers" in Path(f"/proc/{child}/cmdline").read_bytes():  # not yet: a copy of this one
+                    if b"david.data.workers" in Path(f"/proc/{child}/cmdline").read_bytes():
                         self.child = max(self.child, anonymous(child))
 
     def __exit__(self, *_):

@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from david.c3d import C3D
-from david.clips import Clips, normalise
-from david.distilled import DistilledSet
-from david.presets import Settings
+from david.data.clips import Clips, normalise
+from david.runs.settings import Settings
+from david.sets import DistilledSet
 
 
 def on_host(train: Clips) -> list[torch.Tensor]:

@@ -19,19 +19,19 @@ from statistics import median
 import measure
 import plain
 import torch
+from davidbook.projection import iteration_flops, student_flops
 from growth import STEADY
 
+from david.algorithm import learn_policy, make_agent
 from david.c3d import C3D
-from david.costs import clip_flops
-from david.distilled import DistilledSet
 from david.evaluate import accuracy
 from david.matching import Distiller
-from david.presets import Settings
-from david.projection import iteration_flops, student_flops
+from david.partition import action_set
 from david.reward import TeacherReward
-from david.search import learn_policy, make_agent
-from david.seeds import generator
-from david.temporal import action_set
+from david.runs.settings import Settings
+from david.sets import DistilledSet
+from david.support.costs import clip_flops
+from david.support.seeds import generator
 from david.training import train_on
 
 EARLY = 0.1  # of a distillation: the early stage of an episode

@@ -7,12 +7,13 @@ so that ``import david`` costs nothing.
 from importlib import import_module
 
 _HOMES = {
-    "C3D": "c3d", "partition": "temporal", "action_set": "temporal", "QLearner": "qlearning",
-    "Settings": "presets", "preset": "presets", "PRESETS": "presets", "load": "datasets", "Clips": "clips",
-    "open_clips": "clips", "DistilledSet": "distilled", "RealSet": "distilled", "load_set": "static_dynamic",
-    "TeacherReward": "reward", "Distiller": "matching", "learn_policy": "search", "accuracy": "evaluate",
-    "train_on": "training", "load_teacher": "training", "method": "methods", "ROWS": "methods", "Store": "records",
-    "summary": "records", "Experiment": "experiment", "check_parameters": "parameters",
+    "C3D": "c3d", "action_set": "partition", "QLearner": "qlearning", "TeacherReward": "reward",
+    "Distiller": "matching", "learn_policy": "algorithm", "accuracy": "evaluate", "train_on": "training",
+    "load_teacher": "training", "DistilledSet": "sets", "RealSet": "sets", "load_set": "baselines.static_dynamic",
+    "load": "data.readers", "Clips": "data.clips", "open_clips": "data.clips",
+    "Settings": "runs.settings", "preset": "runs.settings", "PRESETS": "runs.settings", "method": "runs.methods",
+    "ROWS": "runs.methods", "Store": "runs.records", "summary": "runs.records", "Experiment": "runs.experiment",
+    "check_parameters": "runs.parameters",
 }  # fmt: skip
 __all__ = sorted(_HOMES)
 

@@ -3,9 +3,9 @@
 import torch
 
 from david.c3d import C3D
-from david.clips import Clips
-from david.distilled import DistilledSet, RealSet
-from david.presets import Settings
+from david.data.clips import Clips
+from david.runs.settings import Settings
+from david.sets import DistilledSet, RealSet
 from david.training import train_on
 
 

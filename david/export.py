@@ -5,9 +5,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-from david.clips import CHUNK, denormalise
-from david.distilled import DistilledSet, StoredSet
-from david.files import atomic, make_folder
+from david.data.clips import CHUNK, denormalise
+from david.sets import DistilledSet, StoredSet
+from david.support.files import atomic, make_folder
 
 
 def write_video(path: str | Path, video: np.ndarray, rate: int = 8, crf: int = 23) -> Path:

@@ -5,18 +5,18 @@ from pathlib import Path
 
 import torch
 
-from david import sharding
+from david.baselines.trajectories import load_experts, set_parameters
 from david.c3d import C3D
-from david.clips import CHUNK, Clips, rounded
-from david.costs import home
+from david.data.clips import CHUNK, Clips, rounded
 from david.fast_embed import bfloat16_features, compiling, frozen_embed, round_weights
 from david.fourier import Workspace
-from david.loop import Loop
-from david.presets import Settings
-from david.seeds import derive, generator
+from david.partition import partition
+from david.runs import sharding
+from david.runs.settings import Settings
 from david.start import start_videos
-from david.temporal import partition
-from david.trajectories import load_experts, set_parameters
+from david.support.costs import home
+from david.support.loop import Loop
+from david.support.seeds import derive, generator
 
 HELD_OUT = 4  # networks that no step uses, for the curve of a run
 HELD_OUT_CLIPS = 32  # real clips a class, at most, that give the class means under them
@@ -215,7 +215,7 @@ class Distiller(Loop):
         real: the networks and real clips of the iterations, if several distillers share them; else its own.
 
     Attributes:
-        classes: this rank's; without ``david.sharding.group`` all M.
+        classes: this rank's; without ``david.runs.sharding.group`` all M.
         videos: their synthetic videos, float (len(classes), I, F, 3, H, W); every step changes them in place.
     """
 

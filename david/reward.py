@@ -2,10 +2,10 @@
 
 import torch
 
-from david import sharding
 from david.c3d import C3D
-from david.clips import Clips
+from david.data.clips import Clips
 from david.matching import class_chunks, class_means, clip_pieces
+from david.runs import sharding
 from david.training import embed_clips
 
 REWARDS = ("paper", "relative", "gain")

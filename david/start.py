@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import torch
 
-from david.clips import Clips
-from david.costs import home
-from david.seeds import derive, generator
-from david.temporal import num_segments
+from david.data.clips import Clips
+from david.partition import num_segments
+from david.support.costs import home
+from david.support.seeds import derive, generator
 
 
 def random_clips(positions, count: int, *, seed: int, label: int) -> torch.Tensor:

@@ -9,16 +9,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from david import sharding
-from david.clips import Clips, denormalise, normalise
-from david.costs import shared
-from david.files import atomic, locked
-from david.loop import Loop
+from david.data.clips import Clips, denormalise, normalise
 from david.matching import Distiller, Features, matching_stages
-from david.presets import Settings
+from david.partition import action_set
 from david.reward import TeacherReward
-from david.seeds import derive
-from david.temporal import action_set
+from david.runs import sharding
+from david.runs.settings import Settings
+from david.support.costs import shared
+from david.support.files import atomic, locked
+from david.support.loop import Loop
+from david.support.seeds import derive
 from david.training import load_teacher
 
 

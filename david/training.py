@@ -9,13 +9,13 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 
 from david.c3d import C3D
-from david.clips import Clips, send
-from david.costs import shared
-from david.distilled import DistilledSet, RealSet
-from david.files import atomic, locked
-from david.presets import Settings
-from david.progress import track
-from david.seeds import derive, generator, keep_random_state
+from david.data.clips import Clips, send
+from david.runs.settings import Settings
+from david.sets import DistilledSet, RealSet
+from david.support.costs import shared
+from david.support.files import atomic, locked
+from david.support.progress import track
+from david.support.seeds import derive, generator, keep_random_state
 
 Draw = Callable[[torch.Generator], tuple[torch.Tensor, torch.Tensor]]
 

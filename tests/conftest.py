@@ -24,7 +24,7 @@ def cache():
 @pytest.fixture(scope="session")
 def tiny_motions(cache):
     """A small `motions`: two appearance and two motion classes, 8 training and 4 test clips each."""
-    from david.datasets import load
+    from david.data.readers import load
 
     classes = ("Disc", "Square", "MoveLeft", "MoveRight")
     return load("motions", classes=classes, clips_per_group=4, train_groups=2, test_groups=1)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from david.datasets import download as module
-from david.datasets.download import Archive
+from david.data import download as module
+from david.data.download import Archive
 
 BODY = bytes(range(256)) * 40
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from david.datasets import Dataset, hmdb51, kinetics400, load, ssv2, ucf101
-from david.datasets.core import read_csv
+from david.data.readers import Dataset, hmdb51, kinetics400, load, ssv2, ucf101
+from david.data.readers.core import read_csv
 
 WORD = st.text(st.characters(categories=("L", "N", "P", "S"), exclude_characters="/"), min_size=1, max_size=12)
 PHRASE = st.lists(WORD, min_size=1, max_size=3).map(" ".join)

@@ -12,8 +12,8 @@ import torch
 from conftest import write_video
 
 from david.c3d import C3D
-from david.costs import clip_flops
-from david.distilled import DistilledSet
+from david.sets import DistilledSet
+from david.support.costs import clip_flops
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
 CPU = torch.device("cpu")
@@ -195,7 +195,7 @@ def test_plain_code_computes_the_same(load):
 
 def test_an_episode_is_charged_for_the_policy_that_it_draws(load):
     """``Stages`` foretells the first policy of a new agent, on which the number of clips depends."""
-    from david.search import learn_policy
+    from david.algorithm import learn_policy
 
     stages = load("stages")
     options = load("measure").options(
@@ -337,7 +337,7 @@ def test_a_gpu_benchmark_says_that_there_is_no_gpu(load, capsys):
 
 
 def test_a_record_is_made_without_an_installed_david(monkeypatch):
-    from david import records
+    from david.runs import records
 
     installed = records.own_version()
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from davidbook import build as book
+from davidbook import execution
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from david import book, execution
-from david.files import write_json
+from david.support.files import write_json
 
 PARAMETERS = "dataset = 'motions'  # data\nseeds = [0, 1]  # of the distillation\npublished = None  # records"
 

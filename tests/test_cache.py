@@ -15,10 +15,10 @@ import pytest
 from conftest import write_dataset, write_video
 from test_workers import assert_ends
 
-from david import cache, workers
-from david.clips import open_clips
-from david.datasets import load
-from david.presets import preset
+from david.data import cache, workers
+from david.data.clips import open_clips
+from david.data.readers import load
+from david.runs.settings import preset
 
 SHAPE = {"frames": 8, "stride": 4, "size": 48}
 
@@ -75,8 +75,8 @@ def test_the_fingerprint_is_the_same_on_another_machine(tmp_path):
 
 SLOW = """
 import signal, sys, time
-from david import cache, clips, workers
-from david.datasets import load
+from david.data import cache, clips, workers
+from david.data.readers import load
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may start its background jobs deaf to it
 start, decode_all = workers.start_worker, cache.decode_all
 def tell():
@@ -166,7 +166,7 @@ def test_a_complete_cache_may_be_read_only(tiny_motions, tmp_path, monkeypatch):
     open_clips(tiny_motions, "test", **SHAPE, cache=tmp_path)
     (folder,) = (tmp_path / "clips").iterdir()
     before = sorted((path.name, path.stat().st_mtime_ns) for path in folder.iterdir())
-    monkeypatch.setattr("david.files.make_folder", lambda folder: pytest.fail("tried to write"))
+    monkeypatch.setattr("david.support.files.make_folder", lambda folder: pytest.fail("tried to write"))
     clips = open_clips(tiny_motions, "test", **SHAPE, cache=tmp_path)
     clips.to("cpu").videos[0] = 0  # in memory only
     assert sorted((path.name, path.stat().st_mtime_ns) for path in folder.iterdir()) == before

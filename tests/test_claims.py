@@ -3,13 +3,13 @@
 import math
 
 import pytest
+from davidbook.claims import CLAIMS, STANDS_FOR, Claim, Interval, compare, judge, larger, measure, our_quantity
+from davidbook.claims import paper_quantity as paper
+from davidbook.tables import paper_tables
 from test_records import a_record
 
-from david.claims import CLAIMS, STANDS_FOR, Claim, Interval, compare, judge, larger, measure, our_quantity
-from david.claims import paper_quantity as paper
-from david.costs import clip_flops
-from david.methods import method
-from david.tables import paper_tables
+from david.runs.methods import method
+from david.support.costs import clip_flops
 
 NONE = Interval()
 

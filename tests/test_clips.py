@@ -13,10 +13,10 @@ import torch
 from conftest import write_dataset, write_video
 from test_cache import SHAPE, poisoned
 
-from david import workers
 from david.c3d import C3D
-from david.cache import decode_report
-from david.clips import (
+from david.data import workers
+from david.data.cache import decode_report
+from david.data.clips import (
     BYTES_A_PIXEL,
     CHUNK,
     MEAN,
@@ -28,8 +28,8 @@ from david.clips import (
     open_clips,
     rounded,
 )
-from david.datasets import load
-from david.decode import decode_clip
+from david.data.decode import decode_clip
+from david.data.readers import load
 
 
 @pytest.fixture

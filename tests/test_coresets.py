@@ -10,14 +10,14 @@ from conftest import write_dataset, write_video
 from test_video import reference
 from toy import noise_clips
 
-from david.clips import denormalise, normalise, open_clips
-from david.datasets import load
-from david.decode import DecodeError, decode_frames
-from david.methods import herding, kcenter, keyframe, random
-from david.methods.herding import herding as herd
-from david.methods.kcenter import k_center
-from david.methods.keyframe import key_frames
-from david.presets import preset
+from david.baselines import herding, kcenter, keyframe, random
+from david.baselines.herding import herding as herd
+from david.baselines.kcenter import k_center
+from david.baselines.keyframe import key_frames
+from david.data.clips import denormalise, normalise, open_clips
+from david.data.decode import DecodeError, decode_frames
+from david.data.readers import load
+from david.runs.settings import preset
 from david.start import random_clips
 from david.training import embed_clips, load_teacher
 
@@ -266,7 +266,7 @@ def test_keyframe_takes_the_clip_of_a_video_that_is_damaged_elsewhere(files, mon
 
     bad = int(random_clips(files.by_class()[0], 1, seed=0, label=0))
     whole = keyframe.distill(files, ipc=1, seed=0, settings=TINY).videos
-    monkeypatch.setattr("david.methods.keyframe.decode_frames", damaged)
+    monkeypatch.setattr("david.baselines.keyframe.decode_frames", damaged)
     with pytest.warns(UserWarning, match=r"\.avi: damaged: frame 79 .*: KeyFrame takes the clip"):
         distilled = keyframe.distill(files, ipc=1, seed=0, settings=TINY)
     videos = distilled.videos
@@ -274,7 +274,7 @@ def test_keyframe_takes_the_clip_of_a_video_that_is_damaged_elsewhere(files, mon
     assert distilled.info["damaged"] == [files.names[bad]]
     gone = DecodeError("a.avi", "unreadable")
     gone.__cause__ = FileNotFoundError()
-    monkeypatch.setattr("david.methods.keyframe.decode_frames", lambda *_: (_ for _ in ()).throw(gone))
+    monkeypatch.setattr("david.baselines.keyframe.decode_frames", lambda *_: (_ for _ in ()).throw(gone))
     with pytest.raises(DecodeError, match="unreadable"):
         keyframe.distill(files, ipc=1, seed=0, settings=TINY)
 

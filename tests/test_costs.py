@@ -5,15 +5,15 @@ import sys
 import pytest
 import torch
 
-from david.costs import clip_flops, home, peak_bytes, reset_peak, search_costs, shared, shared_seconds
-from david.presets import Settings, preset
+from david.runs.settings import Settings, preset
+from david.support.costs import clip_flops, home, peak_bytes, reset_peak, search_costs, shared, shared_seconds
 
 CPU = torch.device("cpu")
 
 
 def test_shared_time_adds_up_even_where_a_block_fails(monkeypatch):
     clock = iter([10.0, 13.0, 20.0, 20.5])
-    monkeypatch.setattr("david.costs.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("david.support.costs.time.perf_counter", lambda: next(clock))
     before = shared_seconds()
     with shared():
         pass

@@ -13,11 +13,11 @@ import av
 import pytest
 from numbered import COUNT, KINDS, SIZE, number_of, packets_of, still, write_numbered, write_packed, write_packets
 
-from david.cache import window_start
-from david.clips import open_clips
-from david.datasets import Dataset, Video
-from david.decode import DecodeError, frame_indices
-from david.video import read, survey
+from david.data.cache import window_start
+from david.data.clips import open_clips
+from david.data.decode import DecodeError, frame_indices
+from david.data.readers import Dataset, Video
+from david.data.video import read, survey
 
 SHAPE = {"frames": 16, "stride": 4, "size": SIZE}
 

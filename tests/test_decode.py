@@ -6,8 +6,8 @@ from conftest import write_video
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from david import decode
-from david.decode import decode_clip, frame_indices, scaled_size
+from david.data import decode
+from david.data.decode import decode_clip, frame_indices, scaled_size
 
 
 @pytest.mark.parametrize(

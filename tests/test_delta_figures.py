@@ -3,9 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-
-from david import delta_figures
-from david.figures import COLOURS
+from davidbook import delta_figures
+from davidbook.figures import COLOURS
 
 pytestmark = pytest.mark.usefixtures("screenless")
 CLASSES = ["Disc", "Grow", "MoveUp"]

@@ -3,9 +3,9 @@
 import pytest
 from conftest import write_dataset
 
-from david.datasets import base, check_name, load
-from david.datasets.derived import heldout
-from david.files import write_json
+from david.data.readers import base, check_name, load
+from david.data.readers.derived import heldout
+from david.support.files import write_json
 
 
 @pytest.fixture

@@ -12,11 +12,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from toy import noise_clips
 
-from david import fast_embed, seeds
+from david import fast_embed
 from david.c3d import C3D
-from david.distilled import DistilledSet, RealSet
 from david.matching import Distiller
-from david.presets import preset
+from david.runs.settings import preset
+from david.sets import DistilledSet, RealSet
+from david.support import seeds
 from david.training import train_on
 
 TINY = preset("smoke", width=0.125, distill_batch_real=2, student_steps=3, teacher_steps=3)

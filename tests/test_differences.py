@@ -3,8 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-
-from david.differences import comparisons, holm, interval, paired, top1
+from davidbook.differences import comparisons, holm, interval, paired, top1
 
 
 def record(seed, *accuracies):

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 from toy import counting_clips, noise_clips, shades
 
-from david.distilled import DistilledSet, RealSet, StillSet
-from david.temporal import partition
+from david.partition import partition
+from david.sets import DistilledSet, RealSet, StillSet
 
 POLICY = (1, 2, 4, 8)
 

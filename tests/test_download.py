@@ -10,9 +10,10 @@ import pytest
 from conftest import write_dataset, write_video
 from served import tree, zipped
 
-from david.datasets import download as module
-from david.datasets import load, unpack
-from david.datasets.download import download, main
+from david.data import download as module
+from david.data import unpack
+from david.data.download import download, main
+from david.data.readers import load
 
 
 def interrupt(*_, **__):

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from david.dynamics import delta, delta_groups, most_dynamic, trend
+from david.delta import delta, delta_groups, most_dynamic, trend
 
 
 def record(accuracies, **changes):

@@ -4,9 +4,9 @@ import pytest
 import torch
 from toy import counting_clips, noise_clips, shades
 
-from david.distilled import DistilledSet, RealSet
 from david.evaluate import accuracy, evaluate
-from david.presets import preset
+from david.runs.settings import preset
+from david.sets import DistilledSet, RealSet
 
 LABELS = (0, 1, 2, 0, 1, 5, 3, 4, 0)
 

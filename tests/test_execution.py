@@ -5,9 +5,11 @@ import platform
 import re
 
 import torch
+from davidbook import execution
 
-from david import Store, execution, records
-from david.files import write_json
+from david import Store
+from david.runs import records
+from david.support.files import write_json
 
 
 def test_machine_names_processor_and_cores_but_no_host():
@@ -59,7 +61,7 @@ def test_report_counts_records_and_names_where_they_were_looked_for(tmp_path, mo
 
 
 def test_report_of_a_notebook_without_records(monkeypatch):
-    monkeypatch.delitem(execution.sys.modules, "david.records")
+    monkeypatch.delitem(execution.sys.modules, "david.runs.records")
     assert json.loads(execution.report()).items() >= {"records": {}, "asked": {}}.items()
 
 

@@ -11,11 +11,11 @@ import torch
 from conftest import write_dataset
 
 from david import Experiment, Store, preset
+from david.baselines.static_dynamic import load_set
 from david.evaluate import evaluate
-from david.files import read_json
 from david.matching import Distiller
-from david.records import used
-from david.static_dynamic import load_set
+from david.runs.records import used
+from david.support.files import read_json
 
 CHANGES = {"width": 0.125, "distill_iterations": 1, "teacher_steps": 1, "student_steps": 1, "student_batch": 4}
 SETTINGS = preset("smoke", **CHANGES)  # four episodes of search, two students
@@ -140,7 +140,9 @@ def test_options_reach_the_reader(root, tmp_path):
 def test_a_record_is_read_back(experiment, monkeypatch):
     written = {path: path.stat().st_mtime_ns for path in experiment.store.folder.rglob("*") if path.is_file()}
     again = Experiment("ucf101", SETTINGS, experiment.store, root=experiment.root)
-    poison(monkeypatch, "david.experiment.evaluate", "david.experiment.open_clips", "david.methods.david.distill")
+    poison(
+        monkeypatch, "david.runs.experiment.evaluate", "david.runs.experiment.open_clips", "david.method_david.distill"
+    )
     records = again.table(METHODS, seeds=[0])
     assert [record["method"] for record in records] == METHODS
     assert records[1] == experiment.run("david")
@@ -168,7 +170,7 @@ def damaged(tmp_path):
 def test_a_record_of_damaged_videos_is_not_that_of_whole_ones(damaged):
     experiment, record, mend = damaged
     with pytest.MonkeyPatch.context() as patch:
-        poison(patch, "david.experiment.open_clips")
+        poison(patch, "david.runs.experiment.open_clips")
         assert experiment().run("random")["made"] == record["made"]  # nothing has changed, and nothing is decoded
     mend()
     with pytest.raises(ValueError, match=rf"{record['path'].name} is of other clips .*; delete it, or give another"):
@@ -225,7 +227,7 @@ def test_records_alone_must_be_of_one_version(root, tmp_path):
     ],
 )
 def test_what_cannot_be_run_is_refused_before_any_work(root, tmp_path, monkeypatch, methods, ipc, message):
-    poison(monkeypatch, "david.experiment.open_clips", "david.methods.random.distill", "david.methods.dm.distill")
+    poison(monkeypatch, "david.runs.experiment.open_clips", "david.baselines.random.distill", "david.method_dm.distill")
     experiment = Experiment("ucf101", SETTINGS, Store(tmp_path / "records"), root=root)
     with pytest.raises(ValueError, match=message):
         experiment.table(methods, ipcs=[1, ipc])
@@ -244,8 +246,8 @@ def test_a_folder_of_the_user(tmp_path, monkeypatch):
 def test_the_cost_of_a_run_is_that_of_all_its_sessions(root, tmp_path, monkeypatch, where):
     """The first session distils for 3 seconds by the clock, or 6, holds 10 GB, and is interrupted."""
     clock, peak = [0.0], [10**10]
-    monkeypatch.setattr("david.experiment.time.perf_counter", lambda: clock[0])
-    monkeypatch.setattr("david.experiment.peak_bytes", lambda device: peak[0])
+    monkeypatch.setattr("david.runs.experiment.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("david.runs.experiment.peak_bytes", lambda device: peak[0])
     step, broken = Distiller.step, []
 
     def slow(self):
@@ -262,7 +264,7 @@ def test_the_cost_of_a_run_is_that_of_all_its_sessions(root, tmp_path, monkeypat
         return evaluate(*args, **kwargs)
 
     monkeypatch.setattr(Distiller, "step", slow)
-    monkeypatch.setattr("david.experiment.evaluate", student)
+    monkeypatch.setattr("david.runs.experiment.evaluate", student)
     settings = SETTINGS.replace(distill_iterations=2)
     with pytest.raises(KeyboardInterrupt):
         Experiment("ucf101", settings, Store(tmp_path), root=root, device="cpu").run("dm")
@@ -348,7 +350,7 @@ def test_records_alone_are_enough(experiment, root, tmp_path):
 
 @pytest.mark.parametrize("root_is", ["given", "absent"])
 def test_an_unknown_method_is_refused_before_any_work(root, tmp_path, monkeypatch, root_is):
-    poison(monkeypatch, "david.experiment.open_clips", "david.methods.random.distill")
+    poison(monkeypatch, "david.runs.experiment.open_clips", "david.baselines.random.distill")
     store = Store(tmp_path / "records")
     experiment = Experiment("ucf101", SETTINGS, store, root=root if root_is == "given" else None)
     with pytest.raises(ValueError, match="unknown method 'dvid'; did you mean 'david'"):
@@ -357,8 +359,8 @@ def test_an_unknown_method_is_refused_before_any_work(root, tmp_path, monkeypatc
 
 
 def test_clips_that_do_not_fit_on_the_gpu_are_refused_before_they_are_decoded(root, tmp_path, monkeypatch):
-    poison(monkeypatch, "david.experiment.open_clips")
-    monkeypatch.setattr("david.experiment.free_bytes", lambda device: (6 * 3 + 4 * 200 // 8) * 8 * 48 * 48 - 1)
+    poison(monkeypatch, "david.runs.experiment.open_clips")
+    monkeypatch.setattr("david.runs.experiment.free_bytes", lambda device: (6 * 3 + 4 * 200 // 8) * 8 * 48 * 48 - 1)
     experiment = Experiment("ucf101", SETTINGS, Store(tmp_path), root=root, device="cuda:0")
     assert len(experiment.dataset.train + experiment.dataset.test) == 6
     with pytest.raises(ValueError, match=r"the clips of ucf101 take 0.0 GiB, a batch .* and this GPU has 0.0 free"):
@@ -372,7 +374,7 @@ def test_students_draw_from_the_host_what_a_gpu_has_no_room_for(root, tmp_path, 
     distilled = SimpleNamespace(stored_bytes=1000 - 4 * 200 // 8 * 8 * 48 * 48)
     distilled.to = lambda device: been.append(str(device)) or distilled
     monkeypatch.setattr(Experiment, "test", property(lambda self: been.append("test clips")))
-    monkeypatch.setattr("david.experiment.free_bytes", lambda device: been.append("free?") or free)
+    monkeypatch.setattr("david.runs.experiment.free_bytes", lambda device: been.append("free?") or free)
     assert experiment._within_reach(distilled) is distilled
     assert been == ["cpu", "test clips", "free?", *([where] if where != "cpu" else [])]
 
@@ -391,7 +393,7 @@ def test_a_missing_root(tmp_path):
 STUCK = """
 import json, signal, sys, time
 from david import Experiment, Store, preset
-import david.experiment, david.search
+import david.runs.experiment, david.algorithm
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may start its background jobs deaf to it
 def stuck(function, calls):
     done = []
@@ -404,9 +406,9 @@ def stuck(function, calls):
     return wrapped
 root, store, where, methods, changes = sys.argv[1:]
 if where == "student":
-    david.experiment.evaluate = stuck(david.experiment.evaluate, 3)
+    david.runs.experiment.evaluate = stuck(david.runs.experiment.evaluate, 3)
 else:
-    david.search._episode = stuck(david.search._episode, 2)
+    david.algorithm._episode = stuck(david.algorithm._episode, 2)
 settings = preset("smoke", **json.loads(changes))
 Experiment("ucf101", settings, Store(store), root=root, device="cpu").table(json.loads(methods), seeds=[0])
 """
@@ -432,10 +434,10 @@ def test_an_interrupted_table_goes_on_where_it_was(experiment, root, tmp_path, m
     assert len(list(tmp_path.glob("*.safetensors"))) == {"student": 2, "episode": 1}[where]  # Random's, DAViD's
     assert len(read_json(work / "search.json")["episodes"]) == (2 if where == "episode" else 4)
 
-    made = counted(monkeypatch, "david.experiment.evaluate", "david.search._episode")
-    poison(monkeypatch, "david.methods.random.distill", "david.training.train_on")  # nor is the teacher trained again
+    made = counted(monkeypatch, "david.runs.experiment.evaluate", "david.algorithm._episode")
+    poison(monkeypatch, "david.baselines.random.distill", "david.training.train_on")  # nor is the teacher trained again
     if where == "student":
-        poison(monkeypatch, "david.methods.david.distill")
+        poison(monkeypatch, "david.method_david.distill")
     Experiment("ucf101", SETTINGS, Store(tmp_path), root=root, device="cpu").table(METHODS, seeds=[0])
     # Of the second record its last student or its last two episodes and both students; the third record whole.
     assert made.count("evaluate") == {"student": 1 + 2, "episode": 2 + 2}[where]
@@ -444,6 +446,6 @@ def test_an_interrupted_table_goes_on_where_it_was(experiment, root, tmp_path, m
 
 
 def test_a_table_that_makes_nothing_leaves_out_what_is_missing(experiment, monkeypatch):
-    poison(monkeypatch, "david.experiment.evaluate")
+    poison(monkeypatch, "david.runs.experiment.evaluate")
     records = experiment.table([*METHODS, "dm:4"], ipcs=[1, 5], seeds=[0], make=False)
     assert [(record["method"], record["ipc"]) for record in records] == [(name, 1) for name in METHODS]

@@ -6,11 +6,11 @@ import torch
 from conftest import write_video as write_avi
 
 from david import export
-from david.clips import normalise
-from david.decode import decode_clip
-from david.distilled import DistilledSet
-from david.static_dynamic import StaticDynamicSet
-from david.temporal import partition
+from david.baselines.static_dynamic import StaticDynamicSet
+from david.data.clips import normalise
+from david.data.decode import decode_clip
+from david.partition import partition
+from david.sets import DistilledSet
 
 
 def smooth(size=64, frames=8, seed=0):

@@ -14,7 +14,7 @@ from david import fast_embed
 from david.c3d import C3D
 from david.fast_embed import bfloat16_embed, fold, folded_stem, frozen_embed, round_weights
 from david.matching import Distiller, Features
-from david.seeds import generator
+from david.support.seeds import generator
 
 HALF = TINY.replace(distill_precision="bfloat16")
 FOURIER = TINY.replace(distill_precision="float32-fourier")

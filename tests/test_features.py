@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from davidbook import features
 from test_reward import CornerTeacher, LinearTeacher
 from toy import noise_clips
 
-from david import features
 from david.c3d import C3D
-from david.distilled import DistilledSet
+from david.partition import partition
 from david.reward import TeacherReward
-from david.seeds import generator
+from david.sets import DistilledSet
 from david.start import start_videos
-from david.temporal import partition
+from david.support.seeds import generator
 
 
 def line(*places):

@@ -12,8 +12,8 @@ from dataclasses import replace
 import pytest
 from served import BODY
 
-from david.datasets import download as module
-from david.datasets.download import fetch
+from david.data import download as module
+from david.data.download import fetch
 
 SHA = hashlib.sha256(BODY).hexdigest()
 

@@ -5,10 +5,10 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
+from davidbook import figures
 from PIL import Image
 
-from david import figures
-from david.methods import ROWS
+from david.runs.methods import ROWS
 
 pytestmark = pytest.mark.usefixtures("screenless")
 

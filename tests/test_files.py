@@ -10,8 +10,8 @@ from collections import namedtuple
 
 import pytest
 
-from david import files
-from david.progress import about, track
+from david.support import files
+from david.support.progress import about, track
 
 
 def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):

@@ -6,7 +6,7 @@ from torch.nn.functional import conv3d, max_pool3d
 
 from david.c3d import C3D
 from david.fourier import Workspace, convolve, fourier_embed, max_pool, paired_stem, rotation, spectrum, transforms
-from david.seeds import generator
+from david.support.seeds import generator
 
 CPU = torch.device("cpu")
 

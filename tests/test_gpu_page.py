@@ -6,11 +6,11 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+from davidbook import speed_figures
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
-from david import speed_figures
-from david.files import read_json
+from david.support.files import read_json
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "benchmarks" / "records"

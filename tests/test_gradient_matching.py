@@ -7,17 +7,17 @@ from torch import nn
 from torch.nn.functional import conv2d, instance_norm
 from toy import clips_of, counting_clips, noise_clips, shades
 
-from david.c3d import default_weights
-from david.gradient_matching import (
+from david.baselines.gradient_matching import (
     GradientMatcher,
     convnet,
     gradient_distance,
     random_frames,
     weight_gradients,
 )
-from david.presets import preset
-from david.seeds import generator
+from david.c3d import default_weights
+from david.runs.settings import preset
 from david.start import start_videos
+from david.support.seeds import generator
 
 TINY = preset("smoke", width=0.03, vdsd_static_batch=2, vdsd_static_lr=1.0)
 

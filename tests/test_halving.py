@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from david.halving import SuccessiveHalving
+from david.baselines.halving import SuccessiveHalving
 
 
 @pytest.mark.parametrize(

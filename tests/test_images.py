@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from david.decode import DecodeError, decode_clip, decode_frames, frame_indices
+from david.data.decode import DecodeError, decode_clip, decode_frames, frame_indices
 
 
 def unpack(folder: Path, frames: int, pattern: str = "frame%06d.jpg", first: int = 1) -> np.ndarray:

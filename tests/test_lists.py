@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from david.datasets import folder, hmdb51, kinetics400, ssv2, ucf101
-from david.datasets.core import Listed, leaking, read_csv
+from david.data.readers import folder, hmdb51, kinetics400, ssv2, ucf101
+from david.data.readers.core import Listed, leaking, read_csv
 
 
 def counts(listed):

@@ -6,15 +6,15 @@ import torch
 from safetensors.torch import save_file
 from toy import noise_clips
 
+from david.baselines.trajectories import Experts, load_experts, set_parameters
 from david.c3d import C3D
-from david.clips import Clips, keep_in_range, rounded
+from david.data.clips import Clips, keep_in_range, rounded
 from david.matching import Distiller, Features, class_means, dm_loss, few, pixel_optimizer
-from david.methods import TRAINED
-from david.presets import preset
+from david.partition import partition
 from david.reward import TeacherReward
-from david.seeds import generator
-from david.temporal import partition
-from david.trajectories import Experts, load_experts, set_parameters
+from david.runs.methods import TRAINED
+from david.runs.settings import preset
+from david.support.seeds import generator
 
 TINY = preset("smoke", width=0.125, distill_iterations=4, distill_batch_real=2)
 SGD = TINY.replace(  # plain steps, to be followed by hand
@@ -68,7 +68,7 @@ def test_gradient_equals_that_of_one_graph(train, monkeypatch, chunk, at_once):
     """Classes of 2, 8 and 4 training clips, in three chunks, two and one, on GPUs with room for 1 clip, 5, 12 or all;
     the reference knows neither."""
     monkeypatch.setattr("david.matching.CHUNK", chunk)
-    monkeypatch.setattr("david.clips.CHUNK", at_once)
+    monkeypatch.setattr("david.data.clips.CHUNK", at_once)
     policy, settings = torch.tensor([8, 2, 4]), SGD.replace(distill_batch_real=99)  # every real clip
     distiller = Distiller(train, policy, ipc=2, seed=5, settings=settings)
     assert len(distiller.leaves) == {1: 3, 10: 2, 10**9: 1}[chunk]
@@ -115,7 +115,7 @@ def test_steps_lower_the_loss_of_networks_never_seen(train):
 @pytest.mark.parametrize("start", ["noise", "real"])
 def test_no_more_clips_at_once_whatever_the_ipc(train, monkeypatch, start):
     """Classes of 7, 56 and 28 training clips, at most 8 at once; nor is the set ever copied."""
-    monkeypatch.setattr("david.clips.CHUNK", 8)
+    monkeypatch.setattr("david.data.clips.CHUNK", 8)
     sizes, embed, batch = [], C3D.embed, Clips.batch
     monkeypatch.setattr(C3D, "embed", lambda self, clips: sizes.append(len(clips)) or embed(self, clips))
     monkeypatch.setattr(Clips, "batch", lambda self, i, **kw: sizes.append(len(i)) or batch(self, i, **kw))

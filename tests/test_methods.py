@@ -7,12 +7,13 @@ import pytest
 import torch
 from toy import noise_clips
 
-from david.clips import denormalise, rounded
-from david.distilled import DistilledSet, RealSet
-from david.methods import full, method
-from david.presets import preset
+from david.baselines import full
+from david.baselines.static_dynamic import StaticDynamicSet
+from david.data.clips import denormalise, rounded
+from david.runs.methods import HOMES, method
+from david.runs.settings import preset
+from david.sets import DistilledSet, RealSet
 from david.start import start_videos
-from david.static_dynamic import StaticDynamicSet
 
 TINY = preset(
     "smoke", width=0.125, distill_iterations=1, distill_batch_real=2, search_episodes=5, teacher_steps=1,
@@ -37,12 +38,12 @@ def run(name, train, **changes):
 
 def test_one_shape():
     for name in FILES:
-        function = import_module(f"david.methods.{name}").distill
+        function = import_module(f"david.{HOMES[name]}").distill
         train, *others = inspect.signature(function).parameters.values()
         assert train.name == "train" and train.kind is train.POSITIONAL_OR_KEYWORD
         assert [p.name for p in others][:4] == ["ipc", "seed", "settings", "work"]
         assert all(p.kind is p.KEYWORD_ONLY for p in others)
-        assert all(p.default is None for p in others[3:])
+        assert all(p.default is not p.empty for p in others[3:])
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name != "keyframe"])  # which needs files: test_coresets.py
@@ -104,7 +105,9 @@ def test_what_is_stored_is_what_8_bits_can_show(train, name):
 def test_experts_are_kept_beside_the_runs_and_shared(train, tmp_path, monkeypatch):
     trained = TINY.replace(distill_networks="experts")
     run("dm:trained", train, work=tmp_path / "first")
-    monkeypatch.setattr("david.trajectories.train_expert", lambda *_, **__: pytest.fail("they are trained already"))
+    monkeypatch.setattr(
+        "david.baselines.trajectories.train_expert", lambda *_, **__: pytest.fail("they are trained already")
+    )
     for name in ("david:trained", "mtt"):
         run(name, train, work=tmp_path / name)
     for name in ("vdsd", "dm:2"):
@@ -137,7 +140,7 @@ def test_david_searches_with_the_rule_of_its_name(train):
 
 @pytest.mark.parametrize("changes", [{"search_agent": "random"}, {"search_beta": 0.0, "distill_start": "noise"}])
 def test_david_refuses_a_wrong_search_before_it_trains_a_teacher(train, monkeypatch, changes):
-    monkeypatch.setattr("david.methods.david.load_teacher", lambda *_, **__: pytest.fail("this takes hours"))
+    monkeypatch.setattr("david.method_david.load_teacher", lambda *_, **__: pytest.fail("this takes hours"))
     with pytest.raises(ValueError, match="search_"):
         method("david").distill(train, ipc=1, seed=0, settings=TINY.replace(**changes))
 

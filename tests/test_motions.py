@@ -7,8 +7,9 @@ import av
 import numpy as np
 import pytest
 
-from david.datasets import load, motions
-from david.datasets.motions import (
+from david.data.decode import decode_clip
+from david.data.readers import load, motions
+from david.data.readers.motions import (
     APPEARANCE,
     FRAMES,
     HEIGHT,
@@ -19,7 +20,6 @@ from david.datasets.motions import (
     render,
     trajectory,
 )
-from david.decode import decode_clip
 
 SMALL = {"classes": ("Ring", "Grow"), "clips_per_group": 1, "train_groups": 1, "test_groups": 1}
 SEVERE = Nuisance(texture=0.3, colour=1, size=0.5, position=1, speed=0.6, noise=0.05)

@@ -5,11 +5,11 @@ import torch
 from test_trajectories import TINY
 from toy import noise_clips
 
-from david.clips import keep_in_range, rounded
-from david.distilled import DistilledSet
-from david.methods import mtt
-from david.methods.mtt import TrajectoryMatcher
-from david.trajectories import load_experts
+from david.baselines import mtt
+from david.baselines.mtt import TrajectoryMatcher
+from david.baselines.trajectories import load_experts
+from david.data.clips import keep_in_range, rounded
+from david.sets import DistilledSet
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,11 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
+from davidbook.pdf import find_browser
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
-
-from david.pdf import find_browser
 
 if not os.environ.get("DAVID_BOOK"):
     pytest.skip("DAVID_BOOK does not name a built book; `make pages` does", allow_module_level=True)

@@ -13,8 +13,9 @@ from dask.distributed import Client, LocalCluster
 from joblib.externals.loky import get_reusable_executor
 from test_experiment import CHANGES, METHODS, lasting
 
-from david import Experiment, Store, parallel, preset, run
-from david.files import read_json
+from david import Experiment, Store, preset
+from david.runs import command, parallel
+from david.support.files import read_json
 from david.training import load_teacher, train_on
 
 SETTINGS = preset("smoke", **CHANGES, search_episodes=12)
@@ -97,9 +98,9 @@ def test_the_cluster_of_a_command(root, tmp_path, capsys):
     with cluster(threads_per_worker=1, processes=False) as client:
         arguments = ["--dataset", "ucf101", "--root", str(root), "--device", "cpu", "--preset", "smoke"]
         arguments += ["--set", *changes, "--method", "random", "random:1", "--seed", "0", "1"]
-        run.main([*arguments, "--runs", str(tmp_path / "there"), "--dask", client.scheduler.address])
+        command.run([*arguments, "--runs", str(tmp_path / "there"), "--dask", client.scheduler.address])
     assert capsys.readouterr().out.count("top-1") == 4
-    run.main([*arguments, "--runs", str(tmp_path / "here")])
+    command.run([*arguments, "--runs", str(tmp_path / "here")])
     assert lasting(tmp_path / "there") == lasting(tmp_path / "here")
 
 

@@ -6,7 +6,7 @@ import papermill
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
-from david.parameters import check_parameters
+from david.runs.parameters import check_parameters
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 

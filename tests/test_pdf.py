@@ -3,9 +3,8 @@
 import re
 
 import pytest
+from davidbook import pdf
 from PIL import Image
-
-from david import pdf
 
 PAGE = """<html><head><title>T</title><link rel="stylesheet" href="{up}s.css"><link rel="next" href="x.html">
 <script src="{up}theme.js"></script>{math}</head><body><nav>menu</nav>
@@ -71,7 +70,7 @@ def test_a_book_is_printed(html, tmp_path, capsys):
     for name in ("index.html", "picture.png", "notebooks"):
         (html / name).rename(built / name)
     assert pdf.main(["--root", str(tmp_path)]) == 0
-    assert "david.pdf, 0." in capsys.readouterr().out
+    assert "davidbook.pdf, 0." in capsys.readouterr().out
     printed = (tmp_path / "_build" / "david.pdf").read_bytes()
     assert len(re.findall(rb"/Type /Page\b", printed)) == 2 and len(re.findall(rb"/Subtype /Image", printed)) == 1
     assert not (built / "joined.html").exists()

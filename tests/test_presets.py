@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError, asdict
 
 import pytest
 
-from david.presets import BEFORE, PRESETS, Settings, preset
+from david.runs.settings import BEFORE, PRESETS, Settings, preset
 
 STAGES = ("distill", "search", "teacher", "expert", "mtt", "vdsd", "student")
 

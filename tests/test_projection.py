@@ -3,11 +3,8 @@
 import json
 
 import pytest
-
-from david import records, speed_figures
-from david.costs import clip_flops
-from david.presets import Settings
-from david.projection import (
+from davidbook import speed_figures
+from davidbook.projection import (
     along,
     benchmark,
     iteration_flops,
@@ -22,6 +19,10 @@ from david.projection import (
     sustained,
     working_bytes,
 )
+
+from david.runs import records
+from david.runs.settings import Settings
+from david.support.costs import clip_flops
 
 HEAVY = Settings(frames=8, size=64)
 BASE = {"classes": 10, "ipc": 2, "frames": 8, "size": 48}

@@ -5,16 +5,16 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 import pytest
+from davidbook.build import load_plan
+from davidbook.tables import side_by_side
 from papermill import inspect_notebook
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
 from david import Experiment
-from david.book import load_plan
-from david.files import read_json
-from david.records import IDENTITY, record_key
-from david.reproduce import experiment_of
-from david.tables import side_by_side
+from david.runs.records import IDENTITY, record_key
+from david.runs.reproduce import experiment_of
+from david.support.files import read_json
 
 ROOT = Path(__file__).parents[1]
 RECORDS = sorted((ROOT / "book" / "records").glob("*.json"))

@@ -8,9 +8,9 @@ import pytest
 from conftest import write_dataset, write_video
 from test_images import unpack
 
-from david.clips import open_clips
-from david.datasets import READERS, load
-from david.datasets.report import describe, duplicates, second_opinion
+from david.data.clips import open_clips
+from david.data.readers import READERS, load
+from david.data.report import describe, duplicates, second_opinion
 
 SMALL = {"width": 64, "height": 48}
 SHAPE = {"frames": 8, "stride": 2, "size": 48, "workers": 1}

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from david.records import (
+from david.runs.records import (
     FORMAT,
     IDENTITY,
     Store,

@@ -6,8 +6,9 @@ import sys
 import pytest
 from conftest import write_dataset
 
-from david import Experiment, Store, preset, reproduce
-from david.files import read_json, write_json
+from david import Experiment, Store, preset
+from david.runs import reproduce
+from david.support.files import read_json, write_json
 
 CHANGES = {"width": 0.125, "distill_iterations": 1, "student_steps": 1, "student_batch": 4, "student_repeats": 2}
 
@@ -88,7 +89,18 @@ def test_a_report_grows(published, tmp_path, monkeypatch):
 
 def test_two_processes(published, tmp_path):
     root, videos = published
-    command = [sys.executable, "-m", "david.reproduce", "--root", str(root), "--into", str(tmp_path), "--jobs", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "david",
+        "reproduce",
+        "--root",
+        str(root),
+        "--into",
+        str(tmp_path),
+        "--jobs",
+        "2",
+    ]
     done = subprocess.run([*command, "--videos", f"ucf101={videos}"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     report = read_json(tmp_path / "reproduction.json")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from toy import clips_of, noise_clips
 
-from david.clips import MEAN, STD, normalise
+from david.data.clips import MEAN, STD, normalise
 from david.reward import TeacherReward
 
 
@@ -76,7 +76,7 @@ def test_relative_has_no_scale(real):
 
 @pytest.mark.parametrize("chunk", [3, 128])
 def test_distance_is_that_of_the_partitioned_clips(monkeypatch, chunk):
-    monkeypatch.setattr("david.clips.CHUNK", chunk)
+    monkeypatch.setattr("david.data.clips.CHUNK", chunk)
     train = noise_clips()
     teacher, policy = LinearTeacher((8, 3, 48, 48)), [1, 2, 8]
     videos = torch.randn(3, 2, 8, 3, 48, 48, generator=torch.Generator().manual_seed(1))

@@ -10,8 +10,9 @@ import pytest
 import torch
 from conftest import write_dataset
 
-from david import Experiment, Store, preset, run
-from david.static_dynamic import load_set
+from david import Experiment, Store, preset
+from david.baselines.static_dynamic import load_set
+from david.runs import command
 
 CHANGES = {"width": 0.125, "distill_iterations": 4, "teacher_steps": 1, "student_steps": 1, "student_batch": 4}
 # Adam would make large steps of rounding errors, and rounding to 8 bits differences of whole grey levels.
@@ -26,7 +27,7 @@ def root(tmp_path_factory):
     return write_dataset(tmp_path_factory.mktemp("ucf101") / "data", classes=("A", "B", "C"))
 
 
-def command(root, runs, *more, methods=METHODS):
+def words(root, runs, *more, methods=METHODS):
     changes = [f"{name}={value}" for name, value in CHANGES.items()]
     return [
         "--dataset", "ucf101", "--root", str(root), "--runs", str(runs), "--device", "cpu", "--preset", "smoke",
@@ -37,8 +38,8 @@ def command(root, runs, *more, methods=METHODS):
 def test_a_value_is_a_literal_or_a_string():
     texts = ["size=64", "distill_lr=1e-3", "flip=False", "distill_start=real", "lists=/a=b"]
     values = [64, 1e-3, False, "real", "/a=b"]
-    assert [run.assignment(text)[1] for text in texts] == values
-    assert [run.assignment(text)[0] for text in texts] == ["size", "distill_lr", "flip", "distill_start", "lists"]
+    assert [command.assignment(text)[1] for text in texts] == values
+    assert [command.assignment(text)[0] for text in texts] == ["size", "distill_lr", "flip", "distill_start", "lists"]
 
 
 def test_the_table_of_a_command(root, tmp_path, capsys):
@@ -54,8 +55,8 @@ def test_the_table_of_a_command(root, tmp_path, capsys):
         "--set",
         "student_lr=0.004",
     ]
-    arguments = command(root, tmp_path, *more, methods=["random:1", "dm"])
-    assert run.main(arguments) == 0
+    arguments = words(root, tmp_path, *more, methods=["random:1", "dm"])
+    assert command.run(arguments) == 0
     experiment = Experiment("ucf101", SETTINGS, Store(tmp_path), root=root, options={"flip": False}, device="cpu")
     records = experiment.table(["random:1", "dm"], seeds=[0, 2], make=False)
     lines = capsys.readouterr().out.splitlines()
@@ -66,7 +67,7 @@ def test_the_table_of_a_command(root, tmp_path, capsys):
         mean = sum(student["top1"] for student in record["students"]) / 2
         assert line.endswith(f": top-1 {100 * mean:.1f} %, {record['path']}")
     written = [record["path"].stat().st_mtime_ns for record in records]
-    run.main(arguments)
+    command.run(arguments)
     assert [record["path"].stat().st_mtime_ns for record in records] == written
 
 
@@ -77,12 +78,12 @@ def test_what_a_command_cannot_be(root, tmp_path, capsys):
         (["--preset", "papre"], "invalid choice: 'papre'"),
     ]:
         with pytest.raises(SystemExit):
-            run.main(command(root, tmp_path, *more))
+            command.run(words(root, tmp_path, *more))
         assert message in capsys.readouterr().err
     with pytest.raises(ValueError, match="unknown setting 'sise'; did you mean 'size'"):
-        run.main(command(root, tmp_path, "--set", "sise=3"))
+        command.run(words(root, tmp_path, "--set", "sise=3"))
     with pytest.raises(ValueError, match="unknown method 'dmm'"):
-        run.main(command(root, tmp_path, methods=["random", "dmm"]))
+        command.run(words(root, tmp_path, methods=["random", "dmm"]))
     assert not list(tmp_path.iterdir())
 
 
@@ -90,8 +91,8 @@ def test_what_a_command_cannot_be(root, tmp_path, capsys):
 RANK = """
 import sys, time
 from pathlib import Path
-from david import run, sharding
-from david.loop import Loop
+from david.runs import command, sharding
+from david.support.loop import Loop
 from david.matching import Distiller
 folder, stop, *arguments = sys.argv[1:]
 step, loop = Distiller.step, Loop.run
@@ -103,7 +104,7 @@ def noted(self):
     step(self)
 Distiller.step = noted
 Loop.run = lambda *args, **options: loop(*args, **options, every=1)
-run.main(arguments)
+command.run(arguments)
 """
 
 
@@ -118,7 +119,7 @@ def test_two_processes_make_what_one_makes(root, tmp_path):
     """Interrupted in the synthesis of the first method, when the first rank has done its share, and continued."""
     script, runs = tmp_path / "rank.py", tmp_path / "two"
     script.write_text(RANK)
-    arguments = command(root, runs)
+    arguments = words(root, runs)
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir(), second.mkdir()
     with torchrun(script, first, "2", *arguments) as stopped:
@@ -165,7 +166,7 @@ def test_two_processes_make_what_one_makes(root, tmp_path):
 def test_two_processes_make_a_sweep_together(root, tmp_path):
     script, methods = tmp_path / "rank.py", ["dm:2", "dm:1,8,2"]
     script.write_text(RANK)
-    with torchrun(script, tmp_path, "-1", *command(root, tmp_path / "two", "--sweep", methods=methods)) as run_:
+    with torchrun(script, tmp_path, "-1", *words(root, tmp_path / "two", "--sweep", methods=methods)) as run_:
         output = run_.communicate(timeout=120)[0]
     assert run_.returncode == 0, output
     tables = [
@@ -179,6 +180,6 @@ def test_two_processes_make_a_sweep_together(root, tmp_path):
 
 
 def test_torchrun_and_a_cluster_are_two_things(root, tmp_path, monkeypatch):
-    monkeypatch.setattr("david.sharding.size", lambda: 2)
+    monkeypatch.setattr("david.runs.sharding.size", lambda: 2)
     with pytest.raises(ValueError, match="torchrun spreads one run, --jobs and --dask a table"):
-        run.main(command(root, tmp_path, "--jobs", "2"))
+        command.run(words(root, tmp_path, "--jobs", "2"))

@@ -4,10 +4,10 @@ import pytest
 import torch
 from toy import noise_clips
 
-from david.costs import search_costs
-from david.files import read_json
-from david.presets import RULES, preset
-from david.search import expected_costs, learn_policy
+from david.algorithm import expected_costs, learn_policy
+from david.runs.settings import RULES, preset
+from david.support.costs import search_costs
+from david.support.files import read_json
 
 BEST = (1, 2, 8, 4, 8, 1)  # the best L of six classes
 
@@ -50,7 +50,7 @@ class FakeDistiller:
 
 @pytest.fixture
 def made(monkeypatch):
-    monkeypatch.setattr("david.search.Distiller", FakeDistiller)
+    monkeypatch.setattr("david.algorithm.Distiller", FakeDistiller)
     monkeypatch.setattr(FakeDistiller, "made", [])
     return FakeDistiller.made
 

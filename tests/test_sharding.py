@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from test_matching import SGD
 from toy import noise_clips
 
-from david import sharding
-from david.clips import Clips
-from david.loop import Loop
+from david.data.clips import Clips
 from david.matching import Distiller, Features
-from david.methods.dm import distill
+from david.method_dm import distill
 from david.reward import TeacherReward
-from david.seeds import generator
+from david.runs import sharding
 from david.start import noise, start_videos
+from david.support.loop import Loop
+from david.support.seeds import generator
 from david.training import load_teacher
 
 POLICY = torch.tensor([8, 2, 1, 4, 8])
@@ -99,7 +99,7 @@ def test_the_noise_start_of_all_classes_is_one_stream(train):
 
 def test_real_clips_of_all_classes_are_one_stream(train, monkeypatch):
     """The draws that records were made with: a permutation a class, one after the other, and then the coins."""
-    monkeypatch.setattr("david.clips.CHUNK", 4)
+    monkeypatch.setattr("david.data.clips.CHUNK", 4)
     random = generator(3, "iteration", 7)
     own = [torch.as_tensor(positions) for positions in train.by_class()]
     picks = torch.cat([o[torch.randperm(len(o), generator=random)[:3]] for o in own])
@@ -160,7 +160,7 @@ def test_every_rank_has_a_checkpoint_of_its_own(train, ranks, monkeypatch, tmp_p
 
     def videos(iterations, work=tmp_path):
         settings = SGD.replace(distill_iterations=iterations)
-        monkeypatch.setattr("david.methods.dm.DistilledSet", lambda videos, *_: videos)
+        monkeypatch.setattr("david.method_dm.DistilledSet", lambda videos, *_: videos)
         monkeypatch.setattr(Distiller, "identity", lambda self: f"but for the iterations, {self.classes}")
         return distill(train, ipc=1, seed=0, settings=settings, work=work)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from toy import clips_of, counting_clips, shades
 
-from david.clips import denormalise
+from david.data.clips import denormalise
 from david.start import start_videos
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from test_distilled import rng
 
-from david.distilled import DistilledSet
-from david.static_dynamic import StaticDynamicSet, hallucinate, load_set
+from david.baselines.static_dynamic import StaticDynamicSet, hallucinate, load_set
+from david.sets import DistilledSet
 
 
 def make(classes=3, ipc=2, frames=8, size=4) -> StaticDynamicSet:

@@ -5,12 +5,12 @@ import re
 from collections import Counter
 
 import pytest
+from davidbook.status import PAPER, Status, at_settings, load_records, wanted_settings
+from davidbook.tables import paper_tables
 from test_claims import a_motions_record
 
-from david.presets import Settings, preset
-from david.records import Store
-from david.status import PAPER, Status, at_settings, load_records, wanted_settings
-from david.tables import paper_tables
+from david.runs.records import Store
+from david.runs.settings import Settings, preset
 
 DEMO = preset("demo")
 

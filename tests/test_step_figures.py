@@ -3,8 +3,7 @@
 import pandas as pd
 import pytest
 import torch
-
-from david import step_figures
+from davidbook import step_figures
 
 pytestmark = pytest.mark.usefixtures("screenless")
 

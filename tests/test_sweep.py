@@ -7,11 +7,11 @@ import torch
 from toy import noise_clips
 
 from david import Experiment, Store
-from david.costs import search_costs
+from david.baselines.static_dynamic import load_set
 from david.matching import Distiller
-from david.presets import preset
-from david.records import summary
-from david.static_dynamic import load_set
+from david.runs.records import summary
+from david.runs.settings import preset
+from david.support.costs import search_costs
 from david.sweep import Sweep, sweep
 
 TINY = preset("smoke", width=0.125, distill_batch_real=2)

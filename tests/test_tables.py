@@ -2,9 +2,7 @@
 
 import pandas as pd
 import pytest
-from test_records import a_record
-
-from david.tables import (
+from davidbook.tables import (
     accuracy_table,
     leader,
     paper_tables,
@@ -15,6 +13,7 @@ from david.tables import (
     side_by_side,
     verdict,
 )
+from test_records import a_record
 
 
 def test_the_papers_numbers():

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from david.temporal import action_set, given_policy, num_segments, partition
+from david.partition import action_set, given_policy, num_segments, partition
 
 
 def test_by_hand():

@@ -2,14 +2,14 @@
 
 import nbformat
 import pytest
+from davidbook.timings import write_page
 from nbformat.v4 import new_markdown_cell, new_notebook
 
-from david.files import write_json
-from david.timings import write_page
+from david.support.files import write_json
 
 
 def write_output(root, name, *, seconds, machine="CPU X, 2 cores", **records):
-    """An executed page, as david.book leaves it."""
+    """An executed page, as davidbook.build leaves it."""
     metadata = {
         "david": {"machine": machine, "versions": {"python": "3.12.1", "torch": "2.13.0"}, "records": records},
         "papermill": {"start_time": "2026-11-22T14:24:49.420087+00:00", "duration": seconds},

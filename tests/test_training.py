@@ -5,8 +5,8 @@ import torch
 from toy import noise_clips
 
 from david.c3d import C3D
-from david.distilled import DistilledSet, RealSet
-from david.presets import preset
+from david.runs.settings import preset
+from david.sets import DistilledSet, RealSet
 from david.training import embed_clips, load_teacher, train_network, train_on
 
 TINY = preset("smoke", width=0.125, teacher_steps=2, teacher_batch=4, student_steps=2, student_batch=4)

@@ -8,12 +8,20 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 from toy import noise_clips
 
+from david.baselines.trajectories import (
+    Experts,
+    TrajectoryLoss,
+    flatten,
+    load_experts,
+    student_net,
+    train_expert,
+    unflatten,
+)
 from david.c3d import C3D
-from david.clips import Clips
-from david.distilled import DistilledSet
-from david.presets import preset
-from david.seeds import derive, generator
-from david.trajectories import Experts, TrajectoryLoss, flatten, load_experts, student_net, train_expert, unflatten
+from david.data.clips import Clips
+from david.runs.settings import preset
+from david.sets import DistilledSet
+from david.support.seeds import derive, generator
 
 TINY = preset(
     "smoke", width=0.03, expert_count=2, expert_epochs=3, expert_batch=4, expert_lr=0.05,
@@ -144,7 +152,7 @@ def test_experts_are_kept_and_not_trained_again(train, experts, tmp_path, monkey
             raise KeyboardInterrupt
         return original(train, number, settings=settings)
 
-    monkeypatch.setattr("david.trajectories.train_expert", counted)
+    monkeypatch.setattr("david.baselines.trajectories.train_expert", counted)
     with pytest.raises(KeyboardInterrupt):
         load_experts(train, settings=TINY, folder=tmp_path)
     assert len(list(tmp_path.glob("*.safetensors"))) == 1 and not list(tmp_path.glob("*.part"))

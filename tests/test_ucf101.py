@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from conftest import write_dataset
 
-from david.datasets import READERS, load
-from david.datasets.ucf101 import ucf101
+from david.data.readers import READERS, load
+from david.data.readers.ucf101 import ucf101
 
 
 @pytest.fixture

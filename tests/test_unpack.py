@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from served import BODY, tree, zipped
 
-from david.datasets import unpack as module
-from david.datasets.unpack import extract, unpack
+from david.data import unpack as module
+from david.data.unpack import extract, unpack
 
 
 @pytest.mark.parametrize("name", ["../evil.txt", "a/../../evil.txt", "/evil.txt"])

@@ -4,15 +4,15 @@ import pytest
 import torch
 from toy import noise_clips
 
+from david.baselines import vdsd
+from david.baselines.gradient_matching import GradientMatcher
+from david.baselines.static_dynamic import StaticDynamicSet, hallucinate
+from david.baselines.trajectories import load_experts
 from david.c3d import C3D
-from david.gradient_matching import GradientMatcher
-from david.loop import Loop
-from david.methods import vdsd
-from david.presets import preset
-from david.seeds import generator
+from david.runs.settings import preset
 from david.start import random_clips
-from david.static_dynamic import StaticDynamicSet, hallucinate
-from david.trajectories import load_experts
+from david.support.loop import Loop
+from david.support.seeds import generator
 
 TINY = preset(
     "smoke", width=0.03, distill_iterations=2, distill_batch_real=2, vdsd_static_iterations=1, vdsd_static_batch=2,
@@ -109,7 +109,7 @@ def test_step_sizes_are_the_published_ones_unless_set():
 
 @pytest.mark.parametrize("chunk", [1, 4, 10**9])
 def test_dm_gradient_and_step_equal_those_of_one_graph(train, still, monkeypatch, chunk):
-    monkeypatch.setattr("david.clips.CHUNK", chunk)
+    monkeypatch.setattr("david.data.clips.CHUNK", chunk)
     learner = vdsd.DynamicMatcher(train, still, seed=5, settings=SGD.replace(distill_batch_real=99))
     assert len(learner.chunks) == {1: 3, 4: 2, 10**9: 1}[chunk]
     leaves = [leaf.detach().clone().requires_grad_() for leaf in learner.leaves.values()]

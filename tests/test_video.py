@@ -9,8 +9,8 @@ import pytest
 from conftest import write_video
 from numbered import COUNT, KINDS, number_of, packets_of, still, write_numbered, write_packed, write_packets
 
-from david import decode, video
-from david.decode import DecodeError, decode_clip, decode_frames, frame_indices
+from david.data import decode, video
+from david.data.decode import DecodeError, decode_clip, decode_frames, frame_indices
 
 
 def reference(path):

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 from conftest import write_video
 
-from david import workers
-from david.decode import decode_clip
+from david.data import workers
+from david.data.decode import decode_clip
 
 
 def test_workers_need_no_torch():
-    code = "import sys, david.workers; sys.exit('torch' in sys.modules)"
+    code = "import sys, david.data.workers; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 STUB = """
 import os, signal, sys, time
-from david import decode, workers
+from david.data import decode, workers
 def decode_clip(path, *args, whole=decode.decode_clip):
     name = os.path.basename(path)
     if "hang" in name: time.sleep(60)

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from david.clips import Clips, denormalise
+from david.data.clips import Clips, denormalise
 
 
 def clips_of(videos, labels, flip=False) -> Clips:

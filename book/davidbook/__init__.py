@@ -1,0 +1,1 @@
+"""The book's own tools: how its pages are run, built, drawn and told."""

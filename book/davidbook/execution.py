@@ -1,0 +1,93 @@
+"""What an executed page was made from and on what, so that it is run again only when that has changed."""
+
+import hashlib
+import json
+import os
+import platform
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from glob import escape, glob
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+import nbformat
+
+import david
+
+# The last cell of every notebook that davidbook.build runs; what it prints moves to the page's metadata.
+REPORT = "from davidbook.execution import report\n\nprint(report())"
+
+
+def machine() -> str:
+    """Processor, the cores that this process may use, and its GPU if there is one; no host name."""
+    info = Path("/proc/cpuinfo")
+    named = re.search(r"model name\s*: (.+)", info.read_text()) if info.is_file() else None
+    model = named[1] if named else platform.processor() or platform.machine()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    torch = sys.modules.get("torch")  # to import it takes longer than a small notebook
+    gpu = f"; {torch.cuda.get_device_name()}" if torch and torch.cuda.is_available() else ""
+    return f"{model}, {cores} core{'s' * (cores != 1)}{gpu}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of all that david requires itself."""
+    found = {"python": platform.python_version()}
+    for requirement in requires("david") or []:
+        if "extra ==" not in requirement:
+            name = re.match(r"[\w-]+", requirement)[0]
+            with suppress(PackageNotFoundError):  # it is for another platform
+                found[name] = version(name).split("+")[0]
+    return found
+
+
+def digest(paths: Iterable[Path]) -> str:
+    """16 hex digits that depend on the names and contents of files."""
+    total = hashlib.sha256()
+    for path in sorted(paths):
+        content = path.read_bytes()
+        total.update(f"{path.name} {len(content)}\n".encode() + content)
+    return total.hexdigest()[:16]
+
+
+def _found(patterns: Iterable[str], folder: Path) -> dict[str, str]:
+    """The digest of the files that match each pattern; relative patterns start at ``folder``."""
+    return {pattern: digest(folder / name for name in glob(pattern, root_dir=folder)) for pattern in sorted(patterns)}
+
+
+def report() -> str:
+    """JSON, run at the end of a notebook: machine, versions, the records that it used and where it looked for them."""
+    records = sys.modules.get("david.runs.records")  # a notebook that did not import it asked for none
+    asked = [f"{escape(str(path.parent))}/{path.name}" for path in records.asked] if records else []
+    content = {"machine": machine(), "versions": versions(), "asked": _found(asked, Path.cwd())}
+    return json.dumps(content | {"records": Counter(records.used.values()) if records else {}})
+
+
+def sources(root: Path, page: dict) -> str:
+    """A digest of what a page is made from, except the records that it asks for; see ``unchanged``.
+
+    These are its notebook and its entry in the parameter file, the packages with their data files, the versions of what
+    they require, ``_config.yml``, and every JSON file under ``book``, the published records among them.
+    """
+    folders = [Path(david.__file__).parent, Path(__file__).parent]
+    package = [path for folder in folders for path in folder.rglob("*") if path.suffix in (".py", ".csv", ".json")]
+    book = [path for path in (root / "book").rglob("*.json") if "notebooks" not in path.parts]
+    files = [digest([root / "notebooks" / page["notebook"]]), digest(package), digest(book)]
+    files.append(digest(path for path in [root / "_config.yml"] if path.is_file()))
+    return hashlib.sha256(json.dumps([page, versions(), files], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def unchanged(root: Path, page: dict) -> bool:
+    """Whether the page exists and a run could not change it: neither its sources nor the records it had looked for.
+
+    Videos are not looked at: a page whose notebook was given a folder of videos (``root``) counts as changed.
+    """
+    path = root / "book" / "notebooks" / page["output"]
+    if not path.is_file() or (page.get("parameters") or {}).get("root"):
+        return False
+    made = nbformat.read(path, as_version=4).metadata.get("david", {})
+    if made.get("sources") != sources(root, page):
+        return False
+    return made["asked"] == _found(made["asked"], root / "notebooks")

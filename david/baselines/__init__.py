@@ -1,0 +1,1 @@
+"""What DAViD is compared with."""

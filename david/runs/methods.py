@@ -1,0 +1,165 @@
+"""The methods, each one file with one function: ``distill(train, *, ipc, seed, settings, work) -> DistilledSet``."""
+
+import difflib
+from dataclasses import dataclass, field
+from importlib import import_module
+
+from david.runs.settings import RULES, Settings
+
+# The authors' recipe of DM on video (VDSD's script), for the row "DM (published step)".
+PUBLISHED_DM = {
+    "distill_start": "real", "distill_optimizer": "sgd", "distill_lr": 30.0, "distill_momentum": 0.5,
+    "distill_range": "free", "distill_lr_unit": "absolute", "distill_average": 0.0, "distill_networks": "random",
+}  # fmt: skip
+
+# What distils where random networks do not: networks trained a little, from the mean of the class.
+TRAINED = {"distill_networks": "experts", "distill_start": "mean"}
+
+
+# Where the function ``distill`` of a method is, by its name before the colon.
+HOMES = {name: f"baselines.{name}" for name in ("full", "still", "random", "mean", "keyframe", "herding", "kcenter")}
+HOMES |= {"mtt": "baselines.mtt", "vdsd": "baselines.vdsd", "dm": "method_dm", "david": "method_david"}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of a table.
+
+    Attributes:
+        name: what was asked for, e.g. "dm:4".
+        title: how tables print it.
+        paper: the row of the paper's tables that it reproduces, or None.
+        stages: the prefixes of the settings it depends on, beside the common ones.
+        changes: settings that the method replaces by its own.
+        options: arguments that its function takes beside the common ones.
+    """
+
+    name: str
+    title: str
+    paper: str | None
+    stages: tuple[str, ...]
+    changes: dict = field(default_factory=dict)
+    options: dict = field(default_factory=dict)
+
+    @property
+    def sharded(self) -> bool:
+        """Whether several ranks (``david.runs.sharding``) share its classes out; else the first makes the set alone."""
+        return self.name.partition(":")[0] in (*REAL, "dm", "david")
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether its videos can be taken out of a sweep under the settings that it is run with."""
+        own = any(name.startswith("distill_") for name in self.changes)
+        return self.name.partition(":")[0] in ("dm", "david") and not own
+
+    @property
+    def selects(self) -> bool:
+        """Whether it stores real clips, so that no class can have fewer of them than IPC."""
+        return self.name.partition(":")[0] in ("random", "keyframe", "herding", "kcenter")
+
+    def stages_of(self, settings: Settings) -> tuple[str, ...]:
+        """The prefixes of the settings that its result depends on, under these settings."""
+        experts = self.settings(settings).distill_networks == "experts" and "distill" in self.stages
+        return (*self.stages, "expert") if experts and "expert" not in self.stages else self.stages
+
+    def settings(self, settings: Settings) -> Settings:
+        """The settings under which the method runs."""
+        return settings.replace(**self.changes)
+
+    def distill(self, train, *, ipc, seed, settings, work=None, swept=False):
+        """The method's distilled set: see the ``distill`` of its file."""
+        function = import_module(f"david.{HOMES[self.name.partition(':')[0]]}").distill
+        options = self.options | ({"swept": True} if swept and self.sweeps else {})
+        return function(train, ipc=ipc, seed=seed, settings=self.settings(settings), work=work, **options)
+
+
+# name: (title, row of the paper, stages)
+_PLAIN = {
+    "full": ("Full data", "Full DS", ("teacher",)),
+    "still": ("Full data (one frame a video)", None, ("teacher",)),
+    "random": ("Random", "Random", ("student",)),
+    "mean": ("Mean", None, ("student",)),
+    "keyframe": ("KeyFrame", "KeyFrame", ("student",)),
+    "herding": ("Herding", None, ("teacher", "student")),
+    "kcenter": ("K-Center", None, ("teacher", "student")),
+    "dm": ("DM", "DM", ("distill", "student")),
+    "mtt": ("MTT", "MTT", ("expert", "mtt", "student")),
+    "vdsd": ("VDSD on DM", "VDSD", ("vdsd", "distill", "student")),
+    "david": ("DAViD", "DAViD", ("distill", "search", "teacher", "student")),
+}
+REAL = ("full", "still")  # no distillation: no IPC and no seed of it
+# The rows of Tables 1 and 2, with those that the paper lacks.
+ROWS = (
+    "full",
+    "random",
+    "random:1",
+    "mean",
+    "keyframe",
+    "herding",
+    "kcenter",
+    "dm",
+    "mtt",
+    "vdsd",
+    "vdsd:mtt",
+    "david",
+)
+# What a search rule is called, and the row of the paper's Tables 1-4 that it stands for.
+_RULE_TITLES = {
+    "paper": ("DAViD (paper rule)", "DAViD"),
+    "recommended": ("DAViD (recommended rule)", "DAViD"),
+    "grid": ("Grid search", None),
+    "full": ("Full-length search", None),
+    "paper-full": ("Full-length search (paper rule)", None),
+    "once": ("DAViD (each L once)", None),
+    "start": ("DAViD (no early stage)", None),
+    "halving": ("Successive halving", None),
+    "shared": ("One learned L for all", None),
+}
+
+
+def method(name: str) -> Method:
+    """Look a method up by name: one of the plain names, or one with an option after a colon.
+
+    "random", "mean" and "dm" take a policy: one L for all classes ("dm:4"), one for each class ("dm:1,8,2"), or "any",
+    an L drawn for each class. "dm:published" is DM with its authors' start and step size, "vdsd:mtt" VDSD on MTT.
+    "dm:trained" and "david:trained" match under networks trained a little, from means of real clips.
+    "david" takes a search rule of ``presets.RULES`` ("david:paper", "david:grid", "david:shared", ...), which plain
+    "david" reads from the settings; "david:undistilled" learns the policy and then stores real segments under it.
+
+    Raises:
+        ValueError: unknown name or option, with the nearest known one.
+    """
+    base, _, option = name.partition(":")
+    if base not in _PLAIN:
+        near = difflib.get_close_matches(base, _PLAIN, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        raise ValueError(f"unknown method {name!r}{hint} Known are {', '.join(_PLAIN)}")
+    title, paper, stages = _PLAIN[base]
+    if not option and ":" not in name:
+        return Method(name, title, paper, stages)
+    if base in ("random", "mean", "dm"):
+        if option == "any":
+            return Method(name, f"{title} (any L per class)", None, stages, options={"policy": "any"})
+        if base == "dm" and option == "published":
+            return Method(name, "DM (published step)", "DM", stages, PUBLISHED_DM)
+        if base == "dm" and option == "trained":
+            return Method(name, "DM (trained networks)", None, ("distill", "expert", "student"), TRAINED)
+        parts = option.split(",")
+        if all(part.isdecimal() and int(part) > 0 for part in parts):
+            shown = f"L = {option}" if len(parts) == 1 else "given policy"
+            return Method(name, f"{title} ({shown})", None, stages, options={"policy": tuple(map(int, parts))})
+        known = f"a segment length L, as in '{base}:4', one for each class, as in '{base}:1,8,2', or '{base}:any'"
+        raise ValueError(f"method {name!r}: the option of {base} is {known}")
+    if name == "vdsd:mtt":
+        stages = ("vdsd", "expert", "mtt", "student")
+        return Method(name, "VDSD on MTT", "VDSD", stages, options={"backbone": "mtt"})
+    if base == "david":
+        if option == "undistilled":
+            return Method(name, "DAViD (undistilled)", None, stages, options={"synthesis": False})
+        if option == "trained":
+            return Method(name, "DAViD (trained networks)", None, (*stages, "expert"), TRAINED)
+        if option in RULES:
+            return Method(name, *_RULE_TITLES[option], stages, RULES[option])
+        known = f"a search rule, one of {', '.join(RULES)}, 'trained' or 'undistilled'"
+        raise ValueError(f"method {name!r}: the option of david is {known}")
+    raise ValueError(f"unknown method {name!r}; {base} takes no option {option!r}")

@@ -1,0 +1,243 @@
+"""The product: distilled sets, which are saved without pickle and give training clips."""
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar, Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from david.data.clips import MEAN, STD, Clips, send
+from david.partition import num_segments
+from david.support.files import atomic
+from david.support.seeds import generator as seeded
+
+
+def balanced_labels(num_classes: int, size: int, random: torch.Generator) -> torch.Tensor:
+    """``size`` labels in which every class appears equally often, up to one, int64 (size,)."""
+    rounds = -(-size // num_classes)
+    return torch.cat([torch.randperm(num_classes, generator=random) for _ in range(rounds)])[:size]
+
+
+def check_header(header: dict) -> None:
+    """TypeError where a field of the header of a set's file is of another kind, KeyError where one is not there."""
+    for name, kind in (("classes", str), ("frames_per_segment", int)):
+        if not isinstance(header[name], list) or not all(type(value) is kind for value in header[name]):
+            raise TypeError(f"{name} in its header is not a list of {kind.__name__}")
+    if not isinstance(header["info"], dict):
+        raise TypeError("info in its header is not a JSON object")
+
+
+class StoredSet:
+    """What distilled sets have in common: batches of their training clips, and their file.
+
+    A subclass is a dataclass with the fields ``classes`` and ``info`` and has ``policy``, ``clips_per_class``
+    and ``clips``, as ``DistilledSet`` describes them.
+
+    Attributes:
+        format: name and version of the file's format.
+        stored: the fields that are tensors of the file.
+    """
+
+    format: ClassVar[str]
+    stored: ClassVar[tuple[str, ...]]
+
+    @property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What is stored, by name."""
+        return {name: getattr(self, name) for name in self.stored}
+
+    @property
+    def device(self) -> torch.device:
+        return getattr(self, self.stored[0]).device
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the stored tensors: the budget to report beside IPC."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same set, stored on ``device``."""
+        return replace(self, **{name: tensor.to(device) for name, tensor in self.tensors.items()})
+
+    def batch(self, generator: torch.Generator, size: int, natural: bool = False):
+        """Training clips, as a student gets them.
+
+        Args:
+            generator: CPU generator.
+            size: B.
+            natural: draw uniformly over all clips, so that a class with many segments is seen more often,
+                instead of the same number of clips for each class.
+
+        Returns:
+            clips float (B, F, 3, H, W) and labels int64 (B,), on the set's device.
+        """
+        counts = self.clips_per_class
+        if natural:
+            labels = torch.multinomial(counts.double(), size, replacement=True, generator=generator)
+        else:
+            labels = balanced_labels(len(counts), size, generator)
+        picks = (torch.rand(size, generator=generator, dtype=torch.float64) * counts[labels]).long()
+        return self.clips(labels, picks), send(labels, self.device)
+
+    def numbers(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Every training clip once, class by class, as ``clips`` takes them: labels and picks, int64 (N,) each."""
+        counts = self.clips_per_class
+        labels = torch.arange(len(counts)).repeat_interleave(counts)
+        return labels, torch.cat([torch.arange(count) for count in counts.tolist()])
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file whose header carries everything else as JSON; renamed into place when whole.
+
+        Raises:
+            ValueError: tensors that are not float32.
+        """
+        if wrong := {name for name, tensor in self.tensors.items() if tensor.dtype != torch.float32}:
+            raise ValueError(f"{path}: {', '.join(sorted(wrong))} must be float32; convert with .float()")
+        header = {
+            "format": self.format,
+            "classes": self.classes,
+            "frames_per_segment": self.policy.tolist(),
+            "mean": MEAN,
+            "std": STD,
+            "info": self.info,
+        }
+        with atomic(Path(path)) as temporary:
+            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
+            save_file(tensors, temporary, metadata={"david": json.dumps(header)})
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path, device: torch.device | str = "cpu"):
+        """Read a set of this class, or of one of its subclasses, that ``save`` wrote, onto ``device``.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: not a safetensors file, or not one of ours; the message names the file.
+        """
+        path, kinds = Path(path), {kind.format: kind for kind in cls.__subclasses__() or [cls]}
+        if not path.is_file():
+            raise FileNotFoundError(f"no distilled set at {path}")
+        try:
+            with safe_open(path, "pt") as file:
+                header = json.loads((file.metadata() or {})["david"])
+                kind = kinds.get(found := header["format"])
+                if kind:
+                    check_header(header)
+                    tensors = {name: file.get_tensor(name) for name in kind.stored}
+                    if not all(tensor.dtype == torch.float32 for tensor in tensors.values()):
+                        raise TypeError("its tensors are not float32")
+                    return kind._restore({name: tensor.to(device) for name, tensor in tensors.items()}, header)
+        except (SafetensorError, LookupError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path} is not a distilled set of david ({error}); write one with DistilledSet.save"
+            ) from error
+        raise ValueError(f"{path} has format {found!r}; this version reads {' and '.join(map(repr, kinds))}")
+
+    @classmethod
+    def _restore(cls, tensors: dict[str, torch.Tensor], header: dict):
+        return cls(**tensors, classes=header["classes"], info=header["info"])
+
+
+@dataclass
+class DistilledSet(StoredSet):
+    """A few stored videos a class, and the temporal resolution at which each class's videos are cut (Eq. 4).
+
+    Attributes:
+        videos: float32 (M, I, F, 3, H, W), normalised by MEAN and STD.
+        policy: int64 (M,), L of each class; each stored video becomes F / L training clips.
+        classes: M class names.
+        info: free JSON about its making: method, settings, seed, versions.
+    """
+
+    format = "david-distilled-set/1"
+    stored = ("videos",)
+
+    videos: torch.Tensor
+    policy: torch.Tensor
+    classes: list[str]
+    info: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        if len(self.videos) != len(self.classes) or len(self.policy) != len(self.classes):
+            raise ValueError(
+                f"{len(self.videos)} classes of videos, {len(self.policy)} of policy and {len(self.classes)} names"
+            )
+        for frames_per_segment in set(self.policy.tolist()):
+            num_segments(self.frames, frames_per_segment)
+
+    @property
+    def frames(self) -> int:
+        return self.videos.shape[2]
+
+    @property
+    def ipc(self) -> int:
+        return self.videos.shape[1]
+
+    @property
+    def clips_per_class(self) -> torch.Tensor:
+        """Training clips of each class: IPC * F / L, int64 (M,)."""
+        return self.ipc * (self.frames // self.policy)
+
+    def clips(self, labels: torch.Tensor, picks: torch.Tensor) -> torch.Tensor:
+        """Training clips by number: clip ``picks[b]`` of class ``labels[b]``, float (B, F, 3, H, W).
+
+        The clips of a class are numbered as ``temporal.partition`` lays them out: segment by segment, video by video.
+        """
+        lengths = self.policy[labels]
+        repeats = self.frames // lengths
+        video, segment = picks // repeats, picks % repeats
+        frame = (segment * lengths)[:, None] + torch.arange(self.frames) // repeats[:, None]
+        places = (send(own, self.device) for own in (labels[:, None], video[:, None], frame))
+        return self.videos[tuple(places)]
+
+    @classmethod
+    def _restore(cls, tensors, header):
+        return cls(tensors["videos"], torch.tensor(header["frames_per_segment"]), header["classes"], header["info"])
+
+
+class RealSet:
+    """The whole real training set behind the interface of ``DistilledSet``: the full-data reference row."""
+
+    def __init__(self, train: Clips, info: dict | None = None):
+        self.train, self.info = train, info or {}
+        self.classes, self.device = list(train.classes), train.device
+        self.policy = torch.full((len(self.classes),), train.videos.shape[1])
+        self.labels = torch.as_tensor(train.labels)
+        self.clips_per_class = torch.bincount(self.labels, minlength=len(self.classes))
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the clips as 8-bit pixels."""
+        return len(self.train) * int(torch.tensor(self.train.videos.shape[1:]).prod())
+
+    def batch(self, generator: torch.Generator, size: int):
+        """Clips drawn uniformly, flipped where the labels allow it; as ``DistilledSet.batch``."""
+        indices = torch.randint(len(self.train), (size,), generator=generator)
+        return self._clips(indices, generator), send(self.labels[indices], self.device)
+
+    def _clips(self, indices: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return self.train.batch(indices, generator=generator, flip=self.train.flip)
+
+
+class StillSet(RealSet):
+    """The static version of the training set (Eq. 6): of each video one random frame, repeated F times.
+
+    Which frame is fixed for one training and drawn anew for the next: the seed of the generator that draws the
+    batches decides.
+    """
+
+    @property
+    def stored_bytes(self) -> int:
+        return super().stored_bytes // self.train.frames
+
+    def _clips(self, indices, generator):
+        clips = super()._clips(indices, generator)
+        frames = torch.randint(
+            self.train.frames, (len(self.train),), generator=seeded(generator.initial_seed(), "the frame of each video")
+        )
+        places = (send(own, self.device) for own in (torch.arange(len(indices)), frames[indices]))
+        still = clips[tuple(places)]  # (B, 3, H, W)
+        return still[:, None].expand_as(clips)

@@ -1,0 +1,1 @@
+"""Files, seeds, progress, loops and costs: knows nothing of the paper."""
