@@ -34,7 +34,9 @@ from david.data.readers import Dataset, Video
 from david.data.readers.core import SUFFIXES
 from david.data.readers.motions import encode
 from david.data.video import survey
+from david.runs.parameters import number, there
 from david.support.progress import about
+from david.support.values import argument
 
 FULL = {"ucf101": 13_320, "kinetics400": 241_000 + 20_000}  # training and test videos
 BATCHES, BATCH = 100, 64  # read from a cache
@@ -122,13 +124,14 @@ def memory(count: int, shape: dict) -> dict:
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print a small table, write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="a folder of videos, searched to any depth")
+    data, whole = argument(there, "/data", Path), argument(lambda count: number(count, 1), 8, int)
+    parser.add_argument("--data", type=data, required=True, help="a folder of videos, searched to any depth")
     parser.add_argument("--out", type=Path, help="the JSON file to write (default: benchmarks/records/decode-cpu.json)")
-    parser.add_argument("--clips", type=int, default=480, help="of the speed test (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="of the speed test (default: %(default)s)")
-    parser.add_argument("--sizes", type=int, nargs=2, default=(200, 2000), help="of the caches (default: 200 2000)")
+    parser.add_argument("--clips", type=whole, default=480, help="of the speed test (default: %(default)s)")
+    parser.add_argument("--rounds", type=whole, default=5, help="of the speed test (default: %(default)s)")
+    parser.add_argument("--sizes", type=whole, nargs=2, default=(200, 2000), help="of the caches (default: 200 2000)")
     for name, value in (("frames", 8), ("stride", 4), ("size", 64)):
-        parser.add_argument(f"--{name}", type=int, default=value, help="of a clip (default: %(default)s)")
+        parser.add_argument(f"--{name}", type=whole, default=value, help="of a clip (default: %(default)s)")
     options = parser.parse_args(arguments)
     shape = {name: getattr(options, name) for name in ("frames", "stride", "size")}
     paths = sorted(path for path in options.data.rglob("*") if path.suffix.lower() in SUFFIXES)

@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
         ours[", Fourier"] = settings.replace(distill_precision="float32-fourier"), "0"
     for name, (own, compiled) in ours.items():
         with patch.dict(os.environ, DAVID_COMPILE=compiled):
-            runners[f"david{name}"] = Distiller(train, policy, ipc=1, seed=0, settings=own).step
+            runners[f"david{name}"] = Distiller(train, policy, ipc=1, seed=0, settings=own.distill).step
         if compiled == "0":
             runners[f"bare embed{name}"] = BareEmbed(train, own).step
     iterations = list(runners)

@@ -13,13 +13,12 @@ import torch
 from david.algorithm import make_agent
 from david.data import readers as datasets
 from david.data.clips import Clips, open_clips
-from david.evaluate import accuracy, evaluate
 from david.partition import action_set
 from david.reward import TeacherReward
 from david.runs.settings import Settings
 from david.sets import DistilledSet, RealSet
 from david.sweep import Sweep
-from david.training import train_on
+from david.training import accuracy, evaluate, train_on
 
 RULES = ("paper", "recommended")
 # Shares of the stage's time: of the teacher's training, and of the sweeps.
@@ -47,7 +46,7 @@ def train_teacher(record: measure.Record, train: Clips, test: Clips, settings: S
     source, started = RealSet(train), perf_counter()
 
     def trained(steps: int):
-        return train_on(source, stage="teacher", seed=0, settings=settings.replace(teacher_steps=steps))
+        return train_on(source, seed=0, settings=settings.replace(teacher_steps=steps).teacher)
 
     trained(3)  # warm-up
     probe = min(12, settings.teacher_steps)
@@ -71,7 +70,7 @@ class Followed:
 
     def __init__(self, record: measure.Record, name: str, train: Clips, reward: TeacherReward, settings, actions=None):
         self.record, self.name, self.reward, self.rows = record, name, reward, []
-        self.sweep, self.began = Sweep(train, ipc=1, seed=0, settings=settings, actions=actions), perf_counter()
+        self.sweep, self.began = Sweep(train, ipc=1, seed=0, settings=settings.distill, actions=actions), perf_counter()
         self.start = {length: run.videos.detach().clone() for length, run in self.sweep.runs.items()}
         self.squares = {length: torch.zeros((), device=train.device) for length in self.sweep.runs}
         for length, run in self.sweep.runs.items():
@@ -138,7 +137,12 @@ def rank_correlations(some: torch.Tensor, other: torch.Tensor) -> list[float]:
 def learned(rule: str, distances: torch.Tensor, settings: Settings) -> torch.Tensor:
     """The policy that a rule of ``david.algorithm`` learns where every episode's early distances are these, (A, M)."""
     rewards, classes, actions = 1 / (1 + distances), torch.arange(distances.shape[1]), action_set(settings.frames)
-    agent, plan = make_agent(len(classes), len(actions), seed=0, settings=settings.with_rule(rule))
+    agent, plan = make_agent(
+        len(classes),
+        len(actions),
+        seed=0,
+        settings=settings.with_rule(rule).algorithm,
+    )
     for _ in plan:
         chosen = agent.act()
         agent.update(chosen, rewards[chosen, classes])
@@ -205,7 +209,7 @@ def train_students(record: measure.Record, sweeps, policies, test: Clips, settin
 
             def student() -> dict:
                 started = perf_counter()
-                scores = evaluate(stored, test, seed=seed, settings=own)  # noqa: B023
+                scores = evaluate(stored, test, seed=seed, settings=own.student)  # noqa: B023
                 return scores | {"batch": own.student_batch, "seconds": perf_counter() - started}  # noqa: B023
 
             if scores := record.measure("students", f"{name}, seed {seed}", student, needs=pace * clips):

@@ -19,10 +19,9 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.functional import max_pool3d
 
-from david.baselines.trajectories import Experts, TrajectoryLoss, flatten
+from david.baselines.mtt import Experts, TrajectoryLoss, flatten
 from david.c3d import C3D
 from david.data.clips import Clips
-from david.evaluate import accuracy
 from david.fast_embed import frozen_embed, round_weights
 from david.matching import Distiller
 from david.partition import action_set, partition
@@ -31,7 +30,7 @@ from david.runs.settings import Settings
 from david.sets import DistilledSet
 from david.support.seeds import generator
 from david.sweep import Sweep
-from david.training import train_network
+from david.training import accuracy, train_network
 
 COMPARED = "relative difference to the CPU"
 SAME_CHOICES = "relative difference to the CPU, with its choices"
@@ -88,7 +87,7 @@ def embedding(case: Case) -> torch.Tensor:
 
 def gradient(case: Case) -> torch.Tensor:
     """Of one iteration of distribution matching to all pixels: what momentum holds after the first."""
-    distiller = Distiller(case.train, case.policy(), ipc=1, seed=case.seed, settings=case.settings)
+    distiller = Distiller(case.train, case.policy(), ipc=1, seed=case.seed, settings=case.settings.distill)
     distiller.real.net = net = case.network()
     net.reset = lambda random: net  # keep its weights: every kind of device draws others of one seed
     distiller.step()
@@ -253,7 +252,7 @@ def student_steps(case: Case) -> str:
 def repeated(case: Case, *, deterministic: bool) -> float:
     """The largest difference of any pixel between two runs of one seed, after three iterations; 0: the same bits."""
     with measure.numerics(tf32=True, deterministic=deterministic):
-        runs = [Distiller(case.train, case.policy(), ipc=1, seed=0, settings=case.settings) for _ in range(2)]
+        runs = [Distiller(case.train, case.policy(), ipc=1, seed=0, settings=case.settings.distill) for _ in range(2)]
         for run in runs:
             run.run(3)
     return (runs[0].videos - runs[1].videos).abs().max().item()
@@ -299,9 +298,11 @@ def look_for_waits(record: measure.Record, exact: Case, rounded: Case) -> None:
     group, given = "does not wait", {"ipc": 1, "seed": 0}
     exact, rounded = exact.on(record.device), rounded.on(record.device)
     for case in (rounded, exact):
-        loop = Distiller(case.train, case.policy(), **given, settings=case.settings)
+        loop = Distiller(case.train, case.policy(), **given, settings=case.settings.distill)
         record.measure(group, f"iteration, {case.settings.distill_precision}", second_step, loop)
-    record.measure(group, "sweep", lambda: second_step(Sweep(rounded.train, **given, settings=rounded.settings)))
+    record.measure(
+        group, "sweep", lambda: second_step(Sweep(rounded.train, **given, settings=rounded.settings.distill))
+    )
     record.measure(group, "student", student_steps, exact)
     record.measure("NCCL", "all_reduce", nccl, record.device)
     record.tell(f"exactness: waiting: {record.content.get(group)}; NCCL: {record.content.get('NCCL')}")

@@ -37,10 +37,12 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from david.data.clips import Clips
-from david.matching import Distiller
+from david.matching import Distiller, empty_videos
+from david.partition import action_set
+from david.runs.costs import clip_flops
+from david.runs.parameters import known_dataset, number, there, writable
 from david.sets import DistilledSet
-from david.start import empty_videos
-from david.support.costs import clip_flops
+from david.support.values import argument, known_device
 from david.training import train_on
 
 PLAIN, FIRST = "plain recipe", "bfloat16, TF32"
@@ -161,7 +163,7 @@ def speed(record: measure.Record, sizes: Sizes, _) -> None:
         own = settings[VARIANTS[name][0]]
         if name == PLAIN:
             return plain_runner(train, own, sizes.distinct, sizes.batch)
-        return Distiller(train, policy, ipc=1, seed=0, settings=own)
+        return Distiller(train, policy, ipc=1, seed=0, settings=own.distill)
 
     def run(name: str) -> dict:
         with measure.numerics(**VARIANTS[name][1]):
@@ -215,9 +217,7 @@ def student_step(sizes: Sizes, ipc: int, device: torch.device) -> dict:
     videos, policy = empty_videos(train, sizes.classes, ipc), measure.policy_of("david", sizes.classes, sizes.frames)
     stored = DistilledSet(videos.zero_(), policy, train.classes)
     with measure.Peak(device) as peak:
-        spent = measure.seconds(
-            lambda: train_on(stored, stage="student", seed=0, settings=settings, device=device), device
-        )
+        spent = measure.seconds(lambda: train_on(stored, seed=0, settings=settings.student, device=device), device)
     held = videos.nbytes if videos.device.type == device.type else 0
     return {
         "peak_bytes": peak.own,
@@ -273,20 +273,27 @@ STAGES = {  # name -> what it is about, a limit of seconds on a GPU, how
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The options; ``only`` lists stages, ``device`` is a torch.device."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="a folder of videos, for the evidence")
-    parser.add_argument("--reader", default="ucf101", help="how to read it (default: %(default)s)")
-    parser.add_argument("--stride", type=int, default=16, help="between frames of a clip (default: %(default)s)")
-    parser.add_argument("--minutes", type=float, default=5, help="for the evidence (default: %(default)s)")
-    parser.add_argument("--real-lr", type=float, default=10, help="step size from real frames (default: %(default)s)")
-    parser.add_argument("--lengths", type=int, nargs="+", help="distil these L alone, ascending (default: all)")
-    parser.add_argument("--out", type=Path, help="a folder for the records (default: benchmarks/records)")
+    data, reader = argument(there, "/data/UCF-101", Path), argument(known_dataset, "ucf101")
+    whole, above_0 = argument(lambda n: number(n, 1), 8, int), argument(lambda x: number(x, above=True), 5, float)
+    parser.add_argument("--data", type=data, help="a folder of videos, for the evidence")
+    parser.add_argument("--reader", type=reader, default="ucf101", help="how to read it (default: %(default)s)")
+    parser.add_argument("--stride", type=whole, default=16, help="between frames of a clip (default: %(default)s)")
+    parser.add_argument("--minutes", type=above_0, default=5, help="for the evidence (default: %(default)s)")
+    parser.add_argument("--real-lr", type=above_0, default=10, help="step size from real frames (default: %(default)s)")
+    parser.add_argument("--lengths", type=whole, nargs="+", help="distil these L alone, ascending (default: all)")
+    out = argument(writable, "runs", Path)
+    parser.add_argument("--out", type=out, help="a folder for the records (default: benchmarks/records)")
     parser.add_argument("--only", default=",".join(STAGES), help="some stages (default: %(default)s)")
-    parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
+    place = argument(lambda name: torch.device(known_device(name)), "cpu")
+    parser.add_argument("--device", type=place, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dry-run", action="store_true", help="tiny sizes, to see that everything works")
     options = parser.parse_args(arguments)
     options.only = options.only.split(",")
     if unknown := set(options.only) - set(STAGES):
         parser.error(f"unknown stage {', '.join(unknown)}; known are {', '.join(STAGES)}")
+    allowed = action_set((TINY if options.dry_run else Sizes()).frames)
+    if options.lengths and (set(options.lengths) - set(allowed) or options.lengths != sorted(set(options.lengths))):
+        parser.error(f"argument --lengths: {options.lengths} are not some of {allowed}, ascending")
     if options.device.type != "cuda" and not options.dry_run and options.only != ["exactness"]:
         parser.error("there is no GPU: a CPU would take days; it has --only exactness, and --dry-run for all")
     if options.dry_run and not options.out:

@@ -43,9 +43,9 @@ def point(
     policy = measure.policy_of(method, classes, frames)
     # What torch and its libraries take once is not the distiller's.
     one = measure.noise_clips(1, 1, frames, size, device)
-    Distiller(one, measure.policy_of("dm", 1, frames), ipc=1, seed=0, settings=settings).step()
+    Distiller(one, measure.policy_of("dm", 1, frames), ipc=1, seed=0, settings=settings.distill).step()
     with measure.Peak(device) as peak:
-        distiller = Distiller(train, policy, ipc=ipc, seed=0, settings=settings)
+        distiller = Distiller(train, policy, ipc=ipc, seed=0, settings=settings.distill)
         distiller.step()
         spent = [measure.seconds(distiller.step, device) for _ in range(repeats)]
     state = [v for o in distiller.optimizers for own in o.state.values() for v in own.values() if torch.is_tensor(v)]

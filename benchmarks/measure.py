@@ -23,10 +23,12 @@ import torch
 
 from david.data.clips import Clips
 from david.partition import action_set
+from david.runs.parameters import number
 from david.runs.records import made_on
 from david.runs.settings import Settings
 from david.support.costs import peak_bytes, reset_peak
 from david.support.files import write_json
+from david.support.values import argument, known_device
 
 RECORDS = Path(__file__).parent / "records"
 CPU = torch.device("cpu")
@@ -38,20 +40,24 @@ def options(doc: str, arguments: list[str] | None, **numbers: int) -> argparse.N
     ``device`` is a torch.device.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    place = argument(lambda name: torch.device(known_device(name)), "cpu")
+    width = argument(lambda factor: number(factor, above=True), 0.25, float)
     parser.add_argument(
         "--out", type=Path, help="the JSON file to write (default: benchmarks/records/NAME-DEVICE.json)"
     )
-    parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", type=place, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
         "--precision",
         choices=("float32", "bfloat16"),
         help="of the real clips' pass (default: float32; bfloat16 on a GPU)",
     )
-    parser.add_argument("--width", type=float, default=0.25, help="of the network (default: %(default)s)")
+    parser.add_argument("--width", type=width, default=0.25, help="of the network (default: %(default)s)")
     for name, value in numbers.items():
         several = {"nargs": "+"} if isinstance(value, tuple) else {}
         shown = " ".join(map(str, value)) if several else value
-        parser.add_argument(f"--{name}", type=int, default=value, help=f"(default: {shown})", **several)
+        least = 0 if value == 0 else 1
+        whole = argument(lambda count, least=least: number(count, least), shown, int)
+        parser.add_argument(f"--{name}", type=whole, default=value, help=f"(default: {shown})", **several)
     found = parser.parse_args(arguments)
     # Few processors multiply bfloat16 faster than float32; GPUs do.
     found.precision = found.precision or ("bfloat16" if found.device.type == "cuda" else "float32")

@@ -11,9 +11,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from david.c3d import C3D
-from david.data.clips import Clips, normalise
+from david.data.clips import Clips
 from david.runs.settings import Settings
 from david.sets import DistilledSet
+from david.support.pixels import normalise
 
 
 def on_host(train: Clips) -> list[torch.Tensor]:

@@ -24,15 +24,14 @@ from growth import STEADY
 
 from david.algorithm import learn_policy, make_agent
 from david.c3d import C3D
-from david.evaluate import accuracy
 from david.matching import Distiller
 from david.partition import action_set
 from david.reward import TeacherReward
+from david.runs.costs import clip_flops
 from david.runs.settings import Settings
 from david.sets import DistilledSet
-from david.support.costs import clip_flops
 from david.support.seeds import generator
-from david.training import train_on
+from david.training import accuracy, train_on
 
 EARLY = 0.1  # of a distillation: the early stage of an episode
 AXES = ("classes", "ipc", "size")
@@ -73,10 +72,10 @@ def stages(options) -> dict[str, Stage]:
     dm, david = (measure.policy_of(method, options.classes, frames) for method in ("dm", "david"))
     net = C3D(options.classes, **shape).to(device).eval()
     reward, given = TeacherReward(net, train), {"ipc": options.ipc, "seed": 0}
-    runs = [Distiller(train, policy, **given, settings=settings) for policy in (dm, david)]
+    runs = [Distiller(train, policy, **given, settings=settings.distill) for policy in (dm, david)]
     stored = DistilledSet(torch.randn_like(runs[1].videos), david, train.classes)
     # Every call is the first episode of a new agent, so all of them draw this policy.
-    agent, _ = make_agent(options.classes, len(action_set(frames)), seed=0, settings=settings)
+    agent, _ = make_agent(options.classes, len(action_set(frames)), seed=0, settings=settings.algorithm)
     drawn = torch.tensor(action_set(frames))[agent.act()]
     positions, trained = torch.arange(batch) % len(train), options.steps * batch
     without, _ = clip_flops(**shape)
@@ -86,7 +85,7 @@ def stages(options) -> dict[str, Stage]:
             batch, {"copy": 5 * batch * frames * options.size**2 * 3}, plain.sampling(train, positions),
         ),
         "student training": Stage(
-            lambda: train_on(stored, stage="student", seed=0, settings=settings),
+            lambda: train_on(stored, seed=0, settings=settings.student),
             trained, {"float32": trained * student_flops(**shape, classes=options.classes)},
             plain.training(stored, settings),
         ),
@@ -95,11 +94,11 @@ def stages(options) -> dict[str, Stage]:
             len(train), {"float32": len(train) * without}, plain.evaluation(train, settings),
         ),
         "episode, early stage": Stage(
-            lambda: learn_policy(train, reward, **given, settings=settings),
+            lambda: learn_policy(train, reward, **given, settings=settings.algorithm),
             *matching(settings, drawn, options.ipc, settings.early_iterations, looks=2),
         ),
         "episode, whole distillation": Stage(
-            lambda: learn_policy(train, reward, **given, settings=whole),
+            lambda: learn_policy(train, reward, **given, settings=whole.algorithm),
             *matching(whole, drawn, options.ipc, whole.early_iterations, looks=2),
         ),
         "DM iteration": Stage(runs[0].step, *matching(settings, dm, options.ipc)),

@@ -5,9 +5,10 @@ from pathlib import Path
 import av
 import numpy as np
 
-from david.data.clips import CHUNK, denormalise
+from david.data.clips import CHUNK
 from david.sets import DistilledSet, StoredSet
 from david.support.files import atomic, make_folder
+from david.support.pixels import denormalise
 
 
 def write_video(path: str | Path, video: np.ndarray, rate: int = 8, crf: int = 23) -> Path:
@@ -51,8 +52,8 @@ def to_npz(data: DistilledSet, path: str | Path) -> Path:
     """
     if not isinstance(data, DistilledSet):
         raise ValueError(f"a {type(data).__name__} does not store videos; write its clips with to_videos")
+    videos, lengths = denormalise(data.videos).cpu().numpy(), data.policy.numpy()
     with atomic(path) as temporary, open(temporary, "wb") as file:
-        videos, lengths = denormalise(data.videos).cpu().numpy(), data.policy.numpy()
         np.savez_compressed(file, videos=videos, frames_per_segment=lengths, classes=np.array(data.classes))
     return Path(path)
 

@@ -1,22 +1,62 @@
-"""Distribution matching on video: the distillation loss L_DD of DAViD (section 3.4) and the loop around it."""
+"""Distil videos: the distillation loss L_DD of DAViD (section 3.4), where videos start, one step of it, the loop.
 
+Distribution matching (DM; Zhao and Bilen 2023): the mean features of a class's synthetic clips are to meet those of its
+real clips, under one random network after another.
+"""
+
+import math
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
-from david.baselines.trajectories import load_experts, set_parameters
 from david.c3d import C3D
-from david.data.clips import CHUNK, Clips, rounded
 from david.fast_embed import bfloat16_features, compiling, frozen_embed, round_weights
 from david.fourier import Workspace
-from david.partition import partition
-from david.runs import sharding
-from david.runs.settings import Settings
-from david.start import start_videos
+from david.partition import num_segments, partition
 from david.support.costs import home
 from david.support.loop import Loop
+from david.support.pixels import CHUNK, rounded
 from david.support.seeds import derive, generator
+
+if TYPE_CHECKING:
+    from david.data.clips import Clips
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How videos are distilled; the defaults are the paper's where it states them.
+
+    Attributes:
+        iterations: N.
+        optimizer: "sgd" or "adam", on normalised pixels.
+        lr, momentum: of SGD's steps; ``lr_unit`` "absolute", or in units of the loss's "curvature": see ``Distiller``.
+        batch_real: real clips of a class in an iteration.
+        precision: "bfloat16", "float32" or "float32-fourier", of the real clips' pass: see ``david.fast_embed``.
+        start: "noise", "real" or "mean", see ``start_videos``.
+        range: "8-bit" keeps pixels within what 8 bits can show, and rounds them at the end; "free" does neither.
+        average: 0 for the last iterate; k for an average of about the last 1 / k of them, see ``Loop``.
+        width: factor on the channels of C3D.
+    """
+
+    iterations: int = 5000
+    optimizer: str = "sgd"
+    lr: float = 10.0
+    momentum: float = 0.95
+    batch_real: int = 64
+    precision: str = "bfloat16"
+    start: str = "noise"
+    range: str = "8-bit"
+    lr_unit: str = "absolute"
+    average: float = 0.0
+    width: float = 1.0
+
+    @property
+    def bounded(self) -> bool:
+        """Whether pixels are kept within what 8 bits can show."""
+        return self.range == "8-bit"
+
 
 HELD_OUT = 4  # networks that no step uses, for the curve of a run
 HELD_OUT_CLIPS = 32  # real clips a class, at most, that give the class means under them
@@ -51,9 +91,89 @@ def few(count: int, among: int, random: torch.Generator) -> torch.Tensor:
     return torch.tensor(list(found)[:count])
 
 
-def matching_stages(settings: Settings) -> tuple[str, ...]:
-    """The prefixes of the settings that distribution matching depends on."""
-    return ("distill", "expert") if settings.distill_networks == "experts" else ("distill",)
+def random_clips(positions, count: int, *, seed: int, label: int) -> torch.Tensor:
+    """``count`` of a class's ``positions``, in random order; they repeat only once all of them are used.
+
+    Every method that begins from real clips draws them here, so that one seed means the same clips to all.
+    """
+    order = torch.randperm(len(positions), generator=generator(seed, "start", label))
+    return torch.as_tensor(positions)[order.repeat(-(-count // len(order)))[:count]]
+
+
+def noise(count: int, shape: tuple[int, ...], random: torch.Generator) -> Iterator[torch.Tensor]:
+    """The ``count`` rows of ``torch.randn(count, *shape, generator=random)``, without ever holding all of them."""
+    # torch makes normal numbers in blocks of 16, so that pieces of whole blocks are the same numbers.
+    step = 16 // math.gcd(16, math.prod(shape))
+    for first in range(0, count, step):
+        yield from torch.randn(min(step, count - first), *shape, generator=random)
+
+
+def empty_videos(train: "Clips", classes: int, ipc: int, device: torch.device | None = None) -> torch.Tensor:
+    """Memory for stored videos, float32 (classes, ipc, F, 3, H, W), on ``device`` or else at ``home``."""
+    shape = (classes, ipc, train.frames, 3, train.size, train.size)
+    device = device or home(train.device, 4 * math.prod(shape))
+    visits = train.device.type == "cuda" and device.type == "cpu"  # a GPU fetches fastest from pinned memory
+    return torch.empty(shape, device=device, pin_memory=visits)
+
+
+def start_videos(
+    train: "Clips", policy: torch.Tensor, *, ipc: int, seed: int, kind: str, classes: range | None = None, device=None
+) -> torch.Tensor:
+    """The synthetic videos before the first step, float32 (len(classes), I, F, 3, H, W), normalised.
+
+    Args:
+        train: real clips.
+        policy: int64 (len(classes),), L of each class.
+        ipc: I, stored videos a class.
+        seed: fixes the noise, or which clips are used; the same for every policy.
+        kind: "noise" is N(0, 1); the paper says noise, and not which. "real" starts each segment as L evenly spaced
+            frames of a real clip of its own, so a partitioned video begins as a collage of F / L clips. Clips repeat
+            only when a class has fewer than IPC * F / L. "mean" cuts every real clip of the class to such a segment
+            and stores the IPC * F / L centres that k-means finds among them: at L = F and IPC 1 the class's pixel mean.
+        classes: only these of the M; their videos are the same as among those of all.
+        device: where to return them; by default that of ``train``, or the host if they would crowd a GPU.
+    """
+    classes = range(len(train.classes)) if classes is None else classes
+    videos = empty_videos(train, len(classes), ipc, device)
+    if kind == "noise":
+        for c, video in zip(range(classes.stop), noise(len(train.classes), videos.shape[1:], generator(seed, "start"))):
+            if c in classes:
+                videos[c - classes.start] = video
+        return videos
+    if kind not in ("real", "mean"):
+        raise ValueError(f"unknown start {kind!r}; choose 'noise', 'real' or 'mean'")
+    members = train.by_class()
+    for video, c, length in zip(videos, classes, policy.tolist(), strict=True):
+        count = ipc * num_segments(train.frames, length)
+        shown = (torch.arange(length) * 2 + 1) * train.frames // (2 * length)  # the middles of L equal parts
+        segments = video.view(count, length, *video.shape[2:])
+        if kind == "mean":
+            segments.copy_(segment_centres(train, members[c], shown, count, seed=derive(seed, "centres", c)))
+            continue
+        chosen = random_clips(members[c], count, seed=seed, label=c)
+        for some, part in zip(segments.split(train.at_once), chosen.split(train.at_once), strict=True):
+            some.copy_(train.batch(part)[:, shown.to(train.device)])
+    return videos
+
+
+def segment_centres(train: "Clips", positions, shown: torch.Tensor, count: int, *, seed: int) -> torch.Tensor:
+    """``count`` centres of k-means among a class's segments, float (count, L, 3, H, W), normalised, on the CPU.
+
+    Args:
+        positions: of the class's clips.
+        shown: int64 (L,), the frames of a clip that are its segment.
+        count: centres; where there are fewer clips, they repeat.
+        seed: of k-means' start; a single centre is the mean, whatever the seed.
+    """
+    parts = torch.as_tensor(positions).split(train.at_once)
+    found = torch.cat([train.batch(part)[:, shown.to(train.device)].cpu() for part in parts])
+    if count == 1:
+        return found.mean(0, keepdim=True)
+    from sklearn.cluster import KMeans  # late, as nothing else of a distillation needs it
+
+    clusters = KMeans(min(count, len(found)), n_init=1, random_state=seed % 2**32).fit(found.flatten(1).numpy())
+    centres = torch.from_numpy(clusters.cluster_centers_).view(-1, *found.shape[1:])
+    return centres.repeat(-(-count // len(centres)), 1, 1, 1, 1)[:count]
 
 
 class Features:
@@ -69,28 +189,30 @@ class Features:
     Args:
         train: real clips, on the device to compute on.
         seed: fixes everything random but the experts, which all seeds share.
-        settings: its ``distill_networks``, ``distill_batch_real``, ``distill_precision`` and common fields, and
-            ``expert_`` fields for experts.
+        settings: its ``batch_real``, ``precision`` and ``width``.
         classes: only of these; they see the same networks and clips as among all.
-        folder: where experts are kept; see ``load_experts``.
+        experts: MTT's (``david.baselines.mtt.Experts``); None draws networks at random.
 
     Attributes:
         net: the network of the latest iteration.
-        stages: the prefixes of the settings that decide networks and steps.
     """
 
     def __init__(
-        self, train: Clips, *, seed: int, settings: Settings, classes: range | None = None, folder: Path | None = None
+        self,
+        train: "Clips",
+        *,
+        seed: int,
+        settings: Settings,
+        classes: range | None = None,
+        experts=None,
     ):
-        self.train, self.seed, self.stages = train, seed, matching_stages(settings)
-        self.batch_real, self.precision = settings.distill_batch_real, settings.distill_precision
+        self.train, self.seed, self.experts = train, seed, experts
+        self.batch_real, self.precision = settings.batch_real, settings.precision
         self.classes = range(len(train.classes)) if classes is None else classes
         self.members = [torch.as_tensor(positions) for positions in train.by_class()]
-        self.net = C3D(len(train.classes), settings.frames, settings.size, settings.width).to(train.device)
+        self.net = C3D(len(train.classes), train.frames, train.size, settings.width).to(train.device)
         self.net.requires_grad_(False)
-        self.experts, self.scales, self.known = None, {}, {}
-        if settings.distill_networks == "experts":
-            self.experts = load_experts(train, settings=settings, folder=folder)
+        self.scales, self.known = {}, {}
         self.features, self.workspace = bfloat16_features, Workspace()
         if compiling():
             # Not `embed`, which would be compiled anew for every layout of clips, up to torch's limit.
@@ -119,7 +241,9 @@ class Features:
     def load_snapshot(self, expert: int, epoch: int) -> None:
         """Give ``net`` an expert's weights after ``epoch`` epochs, its features divided by their deviation."""
         snapshot, _ = self.experts.segment(expert, epoch, 0)
-        set_parameters(self.net, snapshot.to(self.train.device))
+        own = list(self.net.parameters())
+        for parameter, values in zip(own, snapshot.split([parameter.numel() for parameter in own]), strict=True):
+            parameter.copy_(values.view_as(parameter))
         if (expert, epoch) not in self.scales:
             some = torch.cat([own[:2] for own in self.members])
             features = self.net.embed(self.train.batch(some))
@@ -129,7 +253,7 @@ class Features:
 
     @torch.no_grad()
     def draw(self, iteration: int) -> torch.Tensor:
-        """Mean features (M, D) of ``distill_batch_real`` real clips a class, drawn without replacement."""
+        """Mean features (M, D) of ``batch_real`` real clips a class, drawn without replacement."""
         random = generator(self.seed, "iteration", iteration)
         self.renew("network", iteration)
         # One stream draws for all classes, and the coins for mirroring after that, so draw for those left out too.
@@ -141,7 +265,7 @@ class Features:
     def held_out(self, k: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean features (M, D) of up to HELD_OUT_CLIPS real clips a class under the k-th network that no step uses.
 
-        And the sum of the squared distances of all classes' means, those of other ranks included, to their common mean.
+        And the sum of the squared distances of all M classes' means to their common mean.
         """
         self.renew("held out", k, held_out=True)
         if k not in self.known:
@@ -195,63 +319,63 @@ def clip_pieces(videos: torch.Tensor, lengths: list[int], at_once: int) -> Itera
 
 
 class Distiller(Loop):
-    """Distribution matching of every class at once, under one policy; on several ranks, of this rank's share of them.
+    """Distribution matching of every class at once, under one policy.
 
     Each iteration draws new network weights and new real clips, and takes one step on all videos. Beside these and
     their momentum it holds the gradient and the activations of one chunk, however many classes and videos there are.
     Videos and momentum that would crowd a GPU stay on the host, and visit it chunk by chunk.
 
-    With ``distill_lr_unit="curvature"`` each class's step is ``distill_lr`` (1 - momentum) over the largest curvature
-    of its loss at the start, so that a step that goes on in one direction is ``distill_lr`` over it: SGD is stable up
+    With ``lr_unit="curvature"`` each class's step is ``lr`` (1 - momentum) over the largest curvature
+    of its loss at the start, so that a step that goes on in one direction is ``lr`` over it: SGD is stable up
     to 2 (1 + momentum) / (1 - momentum), 78 at momentum 0.95, whatever the width, the size, L and IPC are.
 
     Args:
         train: real clips, on the device to compute on.
-        policy: int64 (M,), L of each class, those of other ranks included.
+        policy: int64 (len(classes),), L of each class.
         ipc: I, stored videos a class.
         seed: fixes everything random.
-        settings: its ``distill_`` fields.
-        folder: where experts are kept, if they are the networks.
+        settings: how.
+        classes: only these of the M; their videos become what they become among all.
+        experts: MTT's, whose snapshots are the networks; None draws networks at random.
         real: the networks and real clips of the iterations, if several distillers share them; else its own.
 
     Attributes:
-        classes: this rank's; without ``david.runs.sharding.group`` all M.
-        videos: their synthetic videos, float (len(classes), I, F, 3, H, W); every step changes them in place.
+        videos: the synthetic videos, float (len(classes), I, F, 3, H, W); every step changes them in place.
     """
 
     step_setting = "distill_lr"
 
     def __init__(
         self,
-        train: Clips,
+        train: "Clips",
         policy: torch.Tensor,
         *,
         ipc: int,
         seed: int,
         settings: Settings,
-        folder: Path | None = None,
+        classes: range | None = None,
+        experts=None,
         real: Features | None = None,
     ):
         self.train, self.policy, self.seed, self.settings = train, policy, seed, settings
-        self.classes = sharding.share(len(policy))
-        self.lengths = policy[self.classes.start : self.classes.stop].tolist()
-        self.real = real or Features(train, seed=seed, settings=settings, classes=self.classes, folder=folder)
-        self.average, self.bounded = settings.distill_average, settings.distill_range == "8-bit"
+        self.classes, self.lengths = range(len(train.classes)) if classes is None else classes, policy.tolist()
+        self.real = real or Features(train, seed=seed, settings=settings, classes=self.classes, experts=experts)
+        self.average, self.bounded = settings.average, settings.bounded
         # The videos, one or two moments, and the average.
-        states = (2 if settings.distill_optimizer == "sgd" else 3) + bool(self.average)
-        clip = settings.frames * 3 * settings.size**2 * 4
+        states = (2 if settings.optimizer == "sgd" else 3) + bool(self.average)
+        clip = train.frames * 3 * train.size**2 * 4
         device = home(train.device, states * len(self.classes) * ipc * clip)
         start = start_videos(
-            train, policy, ipc=ipc, seed=seed, kind=settings.distill_start, classes=self.classes, device=device
+            train, policy, ipc=ipc, seed=seed, kind=settings.start, classes=self.classes, device=device
         )
         self.counts = [ipc * (start.shape[2] // length) for length in self.lengths]
         self.chunks = class_chunks(self.counts, CHUNK)  # on a small GPU as well: a checkpoint is of any machine
         # One leaf and one optimiser a chunk: no gradient outlives its chunk's step. The leaves are views of `videos`.
         parts = [start[chunk.start : chunk.stop].requires_grad_() for chunk in self.chunks]
         self.videos, self.leaves = start, {f"videos {i}": part for i, part in enumerate(parts)}
-        kind, lr, momentum = settings.distill_optimizer, settings.distill_lr, settings.distill_momentum
+        kind, lr, momentum = settings.optimizer, settings.lr, settings.momentum
         self.scale = None  # of each class's gradient, (len(classes), 1, 1, 1, 1, 1)
-        if settings.distill_lr_unit == "curvature":
+        if settings.lr_unit == "curvature":
             self.scale, lr = 1 / self.curvatures().view(-1, 1, 1, 1, 1, 1), lr * (1 - momentum)
         self.optimizers = [pixel_optimizer([part], kind, lr=lr, momentum=momentum) for part in parts]
         self.begin_averages(list(self.leaves))
@@ -334,7 +458,7 @@ class Distiller(Loop):
         """The matching loss of every class under networks that no step uses, (len(classes),).
 
         The squared distance of synthetic to real mean features, in units of how far the classes' real means are apart:
-        the sum over all classes of their squared distances to their common mean. So parts of several ranks add up.
+        the sum over all classes of their squared distances to their common mean.
         """
         losses = 0
         for k in range(HELD_OUT):
@@ -379,9 +503,9 @@ class Distiller(Loop):
             done += len(clips)
 
     def identity(self) -> str:
-        settings = str(self.settings.subset(*self.real.stages))
-        share = [] if sharding.size() == 1 else [str(self.classes)]
-        return str(derive(self.seed, self.train.fingerprint, settings, str(self.policy.tolist()), *self.counts, *share))
+        networks = self.real.experts and self.real.experts.identity
+        parts = (self.settings, networks, self.policy.tolist(), self.classes, self.counts)
+        return str(derive(self.seed, self.train.fingerprint, *map(str, parts)))
 
 
 def pixel_optimizer(leaves: list[torch.Tensor], kind: str, *, lr: float, momentum: float) -> torch.optim.Optimizer:

@@ -51,7 +51,7 @@ class QLearner:
             return torch.full((classes,), self.episode % actions)
         exploit = torch.rand(classes, generator=self.generator) < self.p
         random = torch.randint(actions, (classes,), generator=self.generator)
-        return torch.where(exploit, self._greedy(), random)
+        return torch.where(exploit, self._greedy(self.generator), random)
 
     def update(self, actions: torch.Tensor, rewards: torch.Tensor) -> None:
         """Eq. 2 for every class at once, with S_{t+1} = A_t.
@@ -69,18 +69,22 @@ class QLearner:
         self.episode += 1
 
     def policy(self) -> torch.Tensor:
-        """The action of every class that the read-out favours, int64 (M,)."""
-        return self._greedy() if self.readout == "q" else self.mean_reward().argmax(1)
+        """The action of every class that the read-out favours, int64 (M,); to ask for it changes nothing.
+
+        Ties are broken by what the generator would draw next.
+        """
+        same = torch.Generator().set_state(self.generator.get_state())
+        return self._greedy(same) if self.readout == "q" else self.mean_reward().argmax(1)
 
     def mean_reward(self) -> torch.Tensor:
         """Sample mean of the rewards, float64 (M, A); -inf where an action was never tried."""
         mean = self.reward_sum / self.visits.clamp(min=1)
         return mean.masked_fill(self.visits == 0, -torch.inf)
 
-    def _greedy(self) -> torch.Tensor:
+    def _greedy(self, generator: torch.Generator) -> torch.Tensor:
         # argmax would break the ties of the first table towards the lowest index, L = 1: break them at random.
         values = self.q[torch.arange(len(self.q)), self.state]
-        noise = torch.rand(values.shape, generator=self.generator)
+        noise = torch.rand(values.shape, generator=generator)
         return torch.where(values == values.amax(1, keepdim=True), noise, -1.0).argmax(1)
 
 

@@ -3,16 +3,18 @@
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from david.data.clips import MEAN, STD, Clips, send
 from david.partition import num_segments
-from david.support.files import atomic
+from david.support.pixels import MEAN, STD, send
 from david.support.seeds import generator as seeded
+
+if TYPE_CHECKING:  # to load a set and train on it takes no reader of videos
+    from david.data.clips import Clips
 
 
 def balanced_labels(num_classes: int, size: int, random: torch.Generator) -> torch.Tensor:
@@ -58,6 +60,11 @@ class StoredSet:
         """Bytes of the stored tensors: the budget to report beside IPC."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """F, and the height and width of a clip's frames in pixels."""
+        return self.frames, next(iter(self.tensors.values())).shape[-1]
+
     def to(self, device: torch.device | str) -> Self:
         """The same set, stored on ``device``."""
         return replace(self, **{name: tensor.to(device) for name, tensor in self.tensors.items()})
@@ -96,6 +103,8 @@ class StoredSet:
         """
         if wrong := {name for name, tensor in self.tensors.items() if tensor.dtype != torch.float32}:
             raise ValueError(f"{path}: {', '.join(sorted(wrong))} must be float32; convert with .float()")
+        from david.support.files import atomic  # which wants a system with locks
+
         header = {
             "format": self.format,
             "classes": self.classes,
@@ -104,20 +113,23 @@ class StoredSet:
             "std": STD,
             "info": self.info,
         }
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
         with atomic(Path(path)) as temporary:
-            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
             save_file(tensors, temporary, metadata={"david": json.dumps(header)})
         return Path(path)
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu"):
-        """Read a set of this class, or of one of its subclasses, that ``save`` wrote, onto ``device``.
+        """Read a set of this class, or a ``StoredSet`` of any kind, that ``save`` wrote, onto ``device``.
 
         Raises:
             FileNotFoundError: no such file.
             ValueError: not a safetensors file, or not one of ours; the message names the file.
         """
-        path, kinds = Path(path), {kind.format: kind for kind in cls.__subclasses__() or [cls]}
+        from david.baselines.static_dynamic import StaticDynamicSet  # which is built on this module
+
+        path = Path(path)
+        kinds = {kind.format: kind for kind in ([DistilledSet, StaticDynamicSet] if cls is StoredSet else [cls])}
         if not path.is_file():
             raise FileNotFoundError(f"no distilled set at {path}")
         try:
@@ -134,7 +146,8 @@ class StoredSet:
             raise ValueError(
                 f"{path} is not a distilled set of david ({error}); write one with DistilledSet.save"
             ) from error
-        raise ValueError(f"{path} has format {found!r}; this version reads {' and '.join(map(repr, kinds))}")
+        remedy = "" if cls is StoredSet else "; david.load_set reads sets of every kind"
+        raise ValueError(f"{path} has format {found!r}; this version reads {' and '.join(map(repr, kinds))}{remedy}")
 
     @classmethod
     def _restore(cls, tensors: dict[str, torch.Tensor], header: dict):
@@ -201,9 +214,9 @@ class DistilledSet(StoredSet):
 class RealSet:
     """The whole real training set behind the interface of ``DistilledSet``: the full-data reference row."""
 
-    def __init__(self, train: Clips, info: dict | None = None):
+    def __init__(self, train: "Clips", info: dict | None = None):
         self.train, self.info = train, info or {}
-        self.classes, self.device = list(train.classes), train.device
+        self.classes, self.device, self.shape = list(train.classes), train.device, (train.frames, train.size)
         self.policy = torch.full((len(self.classes),), train.videos.shape[1])
         self.labels = torch.as_tensor(train.labels)
         self.clips_per_class = torch.bincount(self.labels, minlength=len(self.classes))

@@ -1,25 +1,25 @@
-"""One pass over the real clips for every temporal resolution: the videos of all L are distilled side by side."""
+"""Distil under every temporal resolution at once: one pass over the real clips serves the videos of all L."""
 
 import json
-from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from david.data.clips import Clips, denormalise, normalise
-from david.matching import Distiller, Features, matching_stages
+from david.matching import Distiller, Features, Settings
 from david.partition import action_set
 from david.reward import TeacherReward
-from david.runs import sharding
-from david.runs.settings import Settings
 from david.support.costs import shared
 from david.support.files import atomic, locked
 from david.support.loop import Loop
+from david.support.pixels import denormalise, normalise
 from david.support.seeds import derive
-from david.training import load_teacher
+
+if TYPE_CHECKING:
+    from david.data.clips import Clips
 
 
 class Sweep(Loop):
@@ -33,10 +33,11 @@ class Sweep(Loop):
         train: real clips, on the device to compute on.
         ipc: I, stored videos a class.
         seed: fixes everything random.
-        settings: its ``distill_`` fields.
+        settings: how.
         actions: some of the L; by default the whole action set.
-        folder: where experts are kept, if they are the networks.
+        experts: MTT's, whose snapshots are the networks; None draws networks at random.
         reward: whose distances are noted at every look, if any.
+        classes: only these of the M.
 
     Attributes:
         actions: the L, ascending.
@@ -47,20 +48,21 @@ class Sweep(Loop):
 
     def __init__(
         self,
-        train: Clips,
+        train: "Clips",
         *,
         ipc: int,
         seed: int,
         settings: Settings,
         actions: tuple[int, ...] | None = None,
-        folder: Path | None = None,
+        experts=None,
         reward: TeacherReward | None = None,
+        classes: range | None = None,
     ):
-        self.reward, self.bounded = reward, settings.distill_range == "8-bit"
-        self.actions, self.count = actions or action_set(settings.frames), len(train.classes)
-        self.real = Features(train, seed=seed, settings=settings, classes=sharding.share(self.count), folder=folder)
-        shared = {"ipc": ipc, "seed": seed, "settings": settings, "real": self.real}
-        self.runs = {length: Distiller(train, torch.full((self.count,), length), **shared) for length in self.actions}
+        self.reward, self.bounded = reward, settings.bounded
+        self.actions, count = actions or action_set(train.frames), len(train.classes if classes is None else classes)
+        self.real = Features(train, seed=seed, settings=settings, classes=classes, experts=experts)
+        same = {"ipc": ipc, "seed": seed, "settings": settings, "classes": classes, "real": self.real}
+        self.runs = {length: Distiller(train, torch.full((count,), length), **same) for length in self.actions}
         self.leaves = self._of_all("leaves")
         self.averages = self._of_all("averages")
         self.optimizers = [optimizer for run in self.runs.values() for optimizer in run.optimizers]
@@ -80,7 +82,7 @@ class Sweep(Loop):
         """The videos of a policy so far, float (M, I, F, 3, H, W).
 
         Args:
-            policy: int64 (M,), L of each class (of this rank's, where several share the classes).
+            policy: int64, L of each class.
         """
         found = {length: self.runs[length].distilled() for length in set(policy.tolist())}
         return torch.stack([found[length][c] for c, length in enumerate(policy.tolist())])
@@ -88,7 +90,7 @@ class Sweep(Loop):
     def held_out(self) -> float | None:
         """The mean over L of ``Distiller.held_out``."""
         losses = [run.held_out_losses() for run in self.runs.values()] if self.bounded else []
-        self._losses = {length: sharding.gather(own, self.count).tolist() for length, own in zip(self.runs, losses)}
+        self._losses = {length: own.tolist() for length, own in zip(self.runs, losses)}
         return sum(map(sum, self._losses.values())) / len(self.runs) if losses else None
 
     def note(self) -> dict | None:
@@ -137,57 +139,56 @@ class Swept:
         ]
 
 
-def sweep(
-    train: Clips,
-    *,
-    ipc: int,
-    seed: int,
-    settings: Settings,
-    iterations: int,
-    folder: Path,
-    keep: bool = True,
-) -> Swept:
-    """A sweep of ``iterations`` iterations, read from ``folder``, or made, with what the teacher sees, and kept there.
+@dataclass(frozen=True)
+class Sweeps:
+    """The sweeps of one dataset, each made once, with what the teacher sees, and kept in a folder for all that read it.
 
-    A prerequisite that runs share, as the teacher and the experts are: of several processes that need it at once, one
-    makes it and the others wait; on several ranks, all make it together. One that was interrupted continues.
+    Of several processes that need one at once, one makes it and the others wait; one that was interrupted continues.
 
-    Args:
+    Attributes:
         train: real clips, on the device to compute on.
-        ipc: I.
-        seed: fixes everything random but the teacher.
-        settings: its ``distill_`` and ``teacher_`` fields, and ``expert_`` where these are the networks.
-        iterations: how many; ``settings.distill_iterations`` for sets, fewer for an early stage.
-        folder: also where teacher and experts are kept.
-        keep: whether the videos are kept beside the notes.
-
-    Raises:
-        ValueError: a file in ``folder`` is damaged.
+        settings: how they are distilled.
+        reward: what the teacher sees.
+        folder: where they are kept.
+        experts, classes: as ``Sweep`` has them.
+        early: an iteration to look at beside the others, if it is reached.
     """
-    recipe = settings.replace(distill_iterations=iterations).subset(*matching_stages(settings), "teacher")
-    key = derive(seed, train.fingerprint, str(recipe), ipc, keep)
-    path = folder / f"sweep-{key:016x}.safetensors"
-    shard = "" if sharding.size() == 1 else f"-{sharding.rank()}-of-{sharding.size()}"
-    checkpoint = path.with_name(f"{path.stem}-checkpoint{shard}.safetensors")
-    with shared(), locked(path.with_suffix(".lock")) if sharding.rank() == 0 else nullcontext():
-        if not sharding.first(path.exists):
-            reward = TeacherReward(load_teacher(train, settings=settings, folder=folder), train)
-            made = Sweep(train, ipc=ipc, seed=seed, settings=settings, folder=folder, reward=reward)
-            early = {settings.early_iterations} if iterations == settings.distill_iterations else ()
-            made.run(iterations, checkpoint=checkpoint, also=early, desc=f"sweep over {len(made.actions)} L")
-            stored = {}
-            for length, run in made.runs.items() if keep else ():
-                videos = denormalise(run.distilled()) if made.bounded else run.distilled()
-                stored[str(length)] = sharding.gather(videos.cpu(), made.count).contiguous()
-            if sharding.rank() == 0:
+
+    train: "Clips"
+    settings: Settings
+    reward: TeacherReward
+    folder: Path
+    experts: object = None
+    classes: range | None = None
+    early: int = 0
+
+    def get(self, *, ipc: int, seed: int, iterations: int, keep: bool = True) -> Swept:
+        """A sweep of ``iterations`` iterations, read back or made; ``keep``: with its videos, not its notes alone.
+
+        Raises:
+            ValueError: its file is damaged.
+        """
+        networks, settings = self.experts and self.experts.identity, replace(self.settings, iterations=iterations)
+        parts = (settings, networks, self.reward.identity, self.classes, ipc, keep)
+        key = derive(seed, self.train.fingerprint, *map(str, parts))
+        path = self.folder / f"sweep-{key:016x}.safetensors"
+        checkpoint = path.with_name(f"{path.stem}-checkpoint.safetensors")
+        with shared(), locked(path.with_suffix(".lock")):
+            if not path.exists():
+                same = {"experts": self.experts, "reward": self.reward, "classes": self.classes}
+                made = Sweep(self.train, ipc=ipc, seed=seed, settings=settings, **same)
+                made.run(iterations, checkpoint=checkpoint, also={self.early}, desc=f"sweep over {len(made.actions)} L")
+                stored = {}
+                for length, run in made.runs.items() if keep else ():
+                    videos = denormalise(run.distilled()) if made.bounded else run.distilled()
+                    stored[str(length)] = videos.cpu().contiguous()
                 with atomic(path) as temporary:
                     # safetensors takes no file without tensors.
                     save_file(stored or {"0": torch.empty(0)}, temporary, metadata={"notes": json.dumps(made.notes)})
-            checkpoint.unlink(missing_ok=True)
-    sharding.first(lambda: None)  # the first rank writes last
-    try:
-        with safe_open(path, "pt") as file:
-            notes = json.loads(file.metadata()["notes"])
-        return Swept({int(length): videos for length, videos in load_file(path).items()}, notes)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a whole sweep ({error}); delete it to make one anew") from error
+                checkpoint.unlink(missing_ok=True)
+        try:
+            with safe_open(path, "pt") as file:
+                notes = json.loads(file.metadata()["notes"])
+            return Swept({int(length): videos for length, videos in load_file(path).items()}, notes)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is not a whole sweep ({error}); delete it to make one anew") from error

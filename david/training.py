@@ -1,21 +1,46 @@
-"""Train one network on a source of batches: students, teachers and full-data references alike."""
+"""Train a network on a set, and test it: students, teachers and references on full data alike."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+from unicodedata import normalize
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 
 from david.c3d import C3D
-from david.data.clips import Clips, send
-from david.runs.settings import Settings
 from david.sets import DistilledSet, RealSet
 from david.support.costs import shared
-from david.support.files import atomic, locked
+from david.support.pixels import send
 from david.support.progress import track
 from david.support.seeds import derive, generator, keep_random_state
+
+if TYPE_CHECKING:  # to train on a distilled set, and to test on clips, takes no reader of videos
+    from david.data.clips import Clips
+
+LOOK = 20  # steps between two looks at the loss, as a GPU has to be waited for
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a network is trained; the defaults are the paper's for students.
+
+    Attributes:
+        steps, batch, lr: of the optimiser.
+        optimizer: "sgd", with lr x 0.1 at half of the steps, or "adam", with a one-cycle schedule.
+        width: factor on the channels of C3D.
+    """
+
+    steps: int = 1000
+    batch: int = 256
+    lr: float = 0.01
+    optimizer: str = "sgd"
+    width: float = 1.0
+
 
 Draw = Callable[[torch.Generator], tuple[torch.Tensor, torch.Tensor]]
 
@@ -36,7 +61,7 @@ def train_network(
 
     Raises:
         ValueError: unknown optimiser, or no steps.
-        FloatingPointError: the loss became NaN or infinite.
+        FloatingPointError: the loss became NaN or infinite; said at that step, on a GPU within ``LOOK`` steps.
     """
     if steps < 1:
         raise ValueError(f"{desc}: training takes at least 1 step, got {steps}")
@@ -54,71 +79,148 @@ def train_network(
     batches = generator(seed, "batches")
     with keep_random_state(device):
         torch.manual_seed(derive(seed, "dropout"))
-        for _ in track(range(steps), desc=desc, unit="step"):
+        for step in track(range(1, steps + 1), desc=desc, unit="step"):
             clips, labels = draw(batches)
             loss = cross_entropy(net(clips), labels)
+            check_loss(loss, step, f"{desc} of {steps} steps", last=step == steps)
             update.zero_grad(set_to_none=True)
             loss.backward()
             update.step()
             schedule.step()
-    if not torch.isfinite(loss):
-        raise FloatingPointError(f"{desc}: the loss is {loss.item()} after {steps} steps; lower the learning rate")
     return net.eval()
 
 
+def check_loss(
+    loss: torch.Tensor, step: int, what: str, *, rate: str = "the learning rate", last: bool = False
+) -> None:
+    """FloatingPointError where the loss of step number ``step`` is not finite: lower ``rate``.
+
+    On a GPU only every ``LOOK``-th step and the last are looked at. That is enough, as weights that took one such step
+    are not finite either.
+    """
+    if (loss.device.type == "cpu" or step % LOOK == 0 or last) and not torch.isfinite(loss):
+        raise FloatingPointError(f"{what}: the loss is {loss.item()} at step {step}; lower {rate}")
+
+
 @torch.no_grad()
-def embed_clips(net: C3D, clips: Clips, batch: int = 128) -> torch.Tensor:
+def embed_clips(net: C3D, clips: "Clips", batch: int = 128) -> torch.Tensor:
     """Features of every clip, unflipped, float (N, embed_dim) on the network's device."""
     positions = torch.arange(len(clips)).split(batch)
     return torch.cat([net.embed(clips.batch(part)) for part in positions])
 
 
 def train_on(
-    source: DistilledSet | RealSet, *, stage: str, seed: int, settings: Settings, device: torch.device | None = None
+    source: DistilledSet | RealSet,
+    *,
+    seed: int,
+    settings: Settings,
+    device: torch.device | None = None,
+    desc: str = "student",
 ) -> C3D:
-    """A network trained from fresh weights on a set's batches, by the recipe of a stage.
+    """A network trained from fresh weights on a set's batches.
 
     A set that MTT distilled brings the student's learning rate that was learned with it; SGD takes it, as MTT's authors
     do. (It says nothing about Adam.)
 
     Args:
         source: anything with ``batch``; the real set gives the paper's "Full DS" row and its teacher Phi_T (3.2).
-        stage: "teacher" or "student": which settings hold the recipe.
         seed: fixes weights, batches and dropout.
+        settings: how.
         device: to train on; that of the source by default. A set too large for a GPU stays on the host and sends
             every batch.
+        desc: what the progress bar says.
     """
-    device, recipe = device or source.device, settings.recipe(stage)
-    if stage == "student" and recipe["optimizer"] == "sgd":
-        recipe["lr"] = source.info.get("student_lr", recipe["lr"])
-    net = C3D(len(source.classes), settings.frames, settings.size, settings.width).to(device)
+    device, lr = device or source.device, settings.lr
+    if settings.optimizer == "sgd":
+        lr = source.info.get("student_lr", lr)
+    net = C3D(len(source.classes), *source.shape, settings.width).to(device)
 
     def draw(random: torch.Generator) -> tuple[torch.Tensor, ...]:
-        return tuple(send(part, device) for part in source.batch(random, recipe["batch"]))
+        return tuple(send(part, device) for part in source.batch(random, settings.batch))
 
-    return train_network(
-        net, draw, steps=recipe["steps"], lr=recipe["lr"],
-        optimizer=recipe["optimizer"], seed=seed, desc=stage,
-    )  # fmt: skip
+    return train_network(net, draw, steps=settings.steps, lr=lr, optimizer=settings.optimizer, seed=seed, desc=desc)
 
 
-def load_teacher(train: Clips, *, settings: Settings, folder: Path | None = None) -> C3D:
-    """The teacher of ``settings.teacher_seed``, read from ``folder`` (safetensors), or trained and then kept there.
+def load_teacher(train: "Clips", *, seed: int, settings: Settings, folder: Path | None = None) -> C3D:
+    """The teacher of a seed, read from ``folder`` (safetensors), or trained on real clips and then kept there.
 
     Of several processes that need it at once, one trains it and the others wait.
     """
+    from david.support.files import atomic, locked  # which want a system with locks
+
     if folder is None:
-        return train_on(RealSet(train), stage="teacher", seed=settings.teacher_seed, settings=settings)
-    path = folder / f"teacher-{derive(0, train.fingerprint, str(settings.subset('teacher'))):016x}.safetensors"
-    with shared(), locked(path.with_suffix(".lock")):
-        if not path.exists():
-            net = load_teacher(train, settings=settings)
-            with atomic(path) as temporary:
-                save_file({k: v.cpu().contiguous() for k, v in net.state_dict().items()}, temporary)
-            return net
-    net = C3D(len(train.classes), settings.frames, settings.size, settings.width)
+        return train_on(RealSet(train), seed=seed, settings=settings, desc="teacher")
+    path = folder / f"teacher-{derive(seed, train.fingerprint, str(settings)):016x}.safetensors"
+    if not path.exists():  # a folder that has it may be read-only
+        with shared(), locked(path.with_suffix(".lock")):
+            if not path.exists():
+                net = load_teacher(train, seed=seed, settings=settings)
+                weights = {name: value.cpu().contiguous() for name, value in net.state_dict().items()}
+                with atomic(path) as temporary:
+                    save_file(weights, temporary)
+                return net
+    net = C3D(len(train.classes), train.frames, train.size, settings.width)
     try:
         net.load_state_dict(load_file(path))
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole teacher ({error}); delete it to train one anew") from error
     return net.to(train.device).eval()
+
+
+@torch.no_grad()
+def accuracy(net: C3D, test: "Clips", batch: int = 128) -> dict:
+    """Top-1, top-5 and per-class accuracy on every test clip: unflipped centre clips, normalised by constants.
+
+    Returns:
+        {"top1": float, "top5": float, "per_class": list of M floats}, fractions of 1. Each clip is judged alone:
+        no statistics of a test batch enter.
+    """
+    labels = torch.as_tensor(test.labels).to(test.device)
+    positions = torch.arange(len(test)).split(batch)
+    logits = torch.cat([net(test.batch(part)) for part in positions])
+    ranked = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
+    first = ranked[:, 0].double()
+    per_class = torch.zeros(logits.shape[1], dtype=torch.float64, device=first.device).index_add_(0, labels, first)
+    per_class /= torch.bincount(labels, minlength=logits.shape[1])
+    return {
+        "top1": first.mean().item(),
+        "top5": ranked.any(1).double().mean().item(),
+        "per_class": per_class.tolist(),
+    }
+
+
+def evaluate(distilled: DistilledSet | RealSet, test: "Clips", *, seed: int, settings: Settings) -> dict:
+    """Train one student on the set and test its last iterate.
+
+    It trains on the device of the test clips, wherever the set is.
+
+    Returns:
+        what ``accuracy`` returns, and the student's "seed"; classes are in the order of the set.
+
+    Raises:
+        ValueError: set and clips are not of the same classes.
+    """
+    test = in_order(test, distilled.classes)
+    student = train_on(distilled, seed=seed, settings=settings, device=test.device)
+    return {"seed": seed, **accuracy(student, test)}
+
+
+def in_order(clips: "Clips", classes: list[str]) -> "Clips":
+    """The same clips with their classes, and so their labels, in the order of ``classes``.
+
+    Names that differ in their Unicode form alone are the same.
+
+    Raises:
+        ValueError: they are of other classes; or two have one name, and another order.
+    """
+    own, wanted = ([normalize("NFC", name) for name in names] for names in (clips.classes, classes))
+    if own == wanted:
+        return clips
+    if sorted(own) != sorted(wanted) or len(set(own)) < len(own):
+        (name, *_) = sorted(set(own) ^ set(wanted)) or [name for name in own if own.count(name) > 1]
+        where = ("both, twice" if name in own else "the set alone") if name in wanted else "the clips alone"
+        raise ValueError(
+            f"set and clips are not of the same classes, {name!r} being in {where}; test a set on clips of its dataset"
+        )
+    places = np.array([wanted.index(name) for name in own])
+    return replace(clips, labels=places[clips.labels], classes=list(classes))

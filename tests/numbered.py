@@ -26,10 +26,11 @@ CODES = np.stack([code(number) for number in range(256)])
 
 
 def number_of(picture: np.ndarray) -> int | None:
-    """The number that a picture uint8 (SIZE, SIZE, 3) shows; None where damage has made it unreadable."""
-    block = SIZE // 8
-    bits = picture[..., 1].reshape(8, block, 8, block)[:, 2:-2, :, 2:-2].mean((1, 3)) > 128
-    wrong = (CODES != bits).sum((1, 2))
+    """The number that a picture uint8 (h, w, 3) shows, both multiples of 8; None where damage made it unreadable."""
+    height, width = (side // 8 for side in picture.shape[:2])
+    blocks = picture[..., 1].reshape(8, height, 8, width)
+    inner = blocks[:, height // 4 : height - height // 4, :, width // 4 : width - width // 4]
+    wrong = (CODES != (inner.mean((1, 3)) > 128)).sum((1, 2))
     return int(wrong.argmin()) if wrong.min() <= 6 else None
 
 
@@ -40,8 +41,8 @@ def write_numbered(path: Path, codec: str, options: dict, count: int = COUNT) ->
     layout = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
     with av.open(str(path), "w", options=layout) as container:
         stream = container.add_stream(codec, rate=25)
-        stream.width, stream.height, stream.pix_fmt = SIZE, SIZE, "yuv420p"
-        if codec == "mpeg4":
+        stream.width, stream.height, stream.pix_fmt = SIZE, SIZE, "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        if codec == "mpeg4" and path.suffix == ".avi":
             stream.codec_context.codec_tag = "XVID"
         stream.options = {key: str(value) for key, value in ({"threads": 1, "g": 12} | options).items()}
         for i in range(count):

@@ -12,8 +12,8 @@ import torch
 from conftest import write_video
 
 from david.c3d import C3D
+from david.runs.costs import clip_flops
 from david.sets import DistilledSet
-from david.support.costs import clip_flops
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
 CPU = torch.device("cpu")
@@ -334,6 +334,31 @@ def test_a_gpu_benchmark_says_that_there_is_no_gpu(load, capsys):
     with pytest.raises(SystemExit):
         load("gpu").main(["--device", "cpu"])
     assert "there is no GPU" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("gpu", ["--only", "sped"], "unknown stage sped; known are exactness, speed, memory, evidence"),
+        ("gpu", ["--data", "/no such"], "argument --data: '/no such' is no folder that is here"),
+        ("gpu", ["--reader", "ucf102"], "argument --reader: unknown dataset 'ucf102'"),
+        ("gpu", ["--stride", "0"], "argument --stride: 0 is not a number of at least 1"),
+        ("gpu", ["--minutes", "nan"], "argument --minutes: nan is not a number above 0"),
+        ("gpu", ["--real-lr", "-1"], "argument --real-lr: -1.0 is not a number above 0"),
+        ("gpu", ["--lengths", "3"], "argument --lengths: [3] are not some of (1, 2, 4, 8), ascending"),
+        ("gpu", ["--lengths", "8", "1"], "argument --lengths: [8, 1] are not some of (1, 2, 4, 8), ascending"),
+        ("gpu", ["--device", "tpu"], "argument --device: 'tpu' is not cpu, cuda, or a GPU by its number"),
+        ("gpu", ["--out", __file__], "argument --out: "),
+        ("stages", ["--classes", "0"], "argument --classes: 0 is not a number of at least 1 (right is, say, 10 30)"),
+        ("growth", ["--width", "0"], "argument --width: 0.0 is not a number above 0 (right is, say, 0.25)"),
+        ("distill", ["--compile", "-1"], "argument --compile: -1 is not a number of at least 0"),
+        ("decode", ["--data", "/no such"], "argument --data: '/no such' is no folder that is here"),
+    ],
+)
+def test_wrong_options_of_a_benchmark_are_one_line(load, capsys, name, arguments, message):
+    with pytest.raises(SystemExit):
+        load(name).main(["--dry-run", *arguments] if name == "gpu" else arguments)
+    assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_record_is_made_without_an_installed_david(monkeypatch):

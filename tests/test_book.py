@@ -45,7 +45,7 @@ def test_a_good_plan(tmp_path):
 
 
 def test_a_plan_takes_over_the_pages_of_another_that_read_records(tmp_path):
-    records = page(output="records.ipynb", parameters={"published": "records"})
+    records = page(output="records.ipynb", parameters={"published": "../book"})
     root = write_root(tmp_path, [page(), records], good="1")
     own = page(output="own.ipynb")
     (root / "book" / "params" / "small.yml").write_text(yaml.safe_dump([own, {"published_pages_of": "tiny"}]))
@@ -62,6 +62,24 @@ def test_a_parameter_that_the_notebook_does_not_have(tmp_path):
     message = r"tiny\.yml: good\.ipynb has no parameter 'sedes'; it has dataset, seeds, published"
     with pytest.raises(ValueError, match=message):
         book.load_plan(root, "tiny")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"seeds": "[0,1"}, r"parameter seeds='\[0,1' is wrong: .* \(right is, say, seeds=\[0, 1\]\)"),
+        ({"seeds": [0, "one"]}, "'one' is not a whole number"),
+        ({"dataset": "ucf102"}, "parameter dataset='ucf102' is wrong: unknown dataset"),
+        ({"published": "../no such"}, r"parameter published='\.\./no such' is wrong: .* is no folder that is here"),
+    ],
+)
+def test_a_wrong_value_of_a_parameter(tmp_path, capsys, environment, given, message):
+    root = write_root(tmp_path, [page(), page(output="other.ipynb", parameters=given)], good="1")
+    with pytest.raises(ValueError, match=rf"tiny\.yml: other\.ipynb: .*{message}"):
+        book.load_plan(root, "tiny")
+    with pytest.raises(SystemExit):
+        book.main(["--root", str(root), "--preset", "tiny"])
+    assert "python -m davidbook: error: " in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_missing_notebook(tmp_path):
@@ -117,6 +135,24 @@ def test_failing_notebooks_do_not_cost_the_others(tmp_path, monkeypatch, capsys,
     assert str(tmp_path) not in str(written)  # what is published names no folder of this machine
     source = nbformat.read(root / "notebooks" / "good.ipynb", as_version=4)
     assert len(source.cells) == 3 and not source.cells[2].outputs
+
+
+# A kernel that is busy for a second more once it has replied, when it is interrupted so that it can be ended.
+LINGER = """
+import time
+kernel = get_ipython().kernel
+reply = kernel.shell_handlers["kernel_info_request"]
+async def linger(*message):
+    await reply(*message)
+    time.sleep(1)
+kernel.shell_handlers["kernel_info_request"] = linger
+"""
+
+
+def test_the_end_of_a_kernel_is_no_error(tmp_path, capfd, environment):
+    root = write_root(tmp_path, [page()], good=LINGER)
+    book.run_notebook(root, page())
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_page_is_outdated_when_what_it_was_made_from_has_changed(tmp_path):

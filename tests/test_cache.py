@@ -18,6 +18,7 @@ from test_workers import assert_ends
 from david.data import cache, workers
 from david.data.clips import open_clips
 from david.data.readers import load
+from david.runs import command
 from david.runs.settings import preset
 
 SHAPE = {"frames": 8, "stride": 4, "size": 48}
@@ -206,7 +207,7 @@ def test_a_cache_filled_from_the_command_line_is_the_one_that_a_run_opens(tmp_pa
     root = write_dataset(tmp_path / "data")
     (root / "A" / "v_A_g02_c01.avi").write_bytes(b"")
     settings = preset("smoke")
-    cache.main(["ucf101", str(root), "--preset", "smoke", "--size", "32", "--workers", "2"])
+    command.cache(["ucf101", str(root), "--preset", "smoke", "--size", "32", "--workers", "2"])
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("3 train clips, 1 left out: ") and said[1].startswith("2 test clips, 0 left out: ")
     with poisoned(), pytest.warns(UserWarning, match="1 of 4 videos"):

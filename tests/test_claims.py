@@ -8,8 +8,8 @@ from davidbook.claims import paper_quantity as paper
 from davidbook.tables import paper_tables
 from test_records import a_record
 
+from david.runs.costs import clip_flops
 from david.runs.methods import method
-from david.support.costs import clip_flops
 
 NONE = Interval()
 

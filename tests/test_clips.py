@@ -16,20 +16,10 @@ from test_cache import SHAPE, poisoned
 from david.c3d import C3D
 from david.data import workers
 from david.data.cache import decode_report
-from david.data.clips import (
-    BYTES_A_PIXEL,
-    CHUNK,
-    MEAN,
-    STD,
-    Clips,
-    denormalise,
-    keep_in_range,
-    normalise,
-    open_clips,
-    rounded,
-)
+from david.data.clips import CHUNK, Clips, open_clips
 from david.data.decode import decode_clip
 from david.data.readers import load
+from david.support.pixels import BYTES_A_PIXEL, MEAN, STD, denormalise, keep_in_range, normalise, rounded
 
 
 @pytest.fixture

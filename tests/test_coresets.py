@@ -1,6 +1,7 @@
 """Coresets of real clips: Herding and K-Center against brute force, and KeyFrame on real files."""
 
 import itertools
+from dataclasses import replace
 
 import av
 import numpy as np
@@ -10,15 +11,13 @@ from conftest import write_dataset, write_video
 from test_video import reference
 from toy import noise_clips
 
-from david.baselines import herding, kcenter, keyframe, random
-from david.baselines.herding import herding as herd
-from david.baselines.kcenter import k_center
-from david.baselines.keyframe import key_frames
-from david.data.clips import denormalise, normalise, open_clips
+from david.baselines.selections import herd, herding, k_center, kcenter, key_frames, keyframe, random
+from david.data.clips import open_clips
 from david.data.decode import DecodeError, decode_frames
 from david.data.readers import load
+from david.matching import random_clips
 from david.runs.settings import preset
-from david.start import random_clips
+from david.support.pixels import denormalise, normalise
 from david.training import embed_clips, load_teacher
 
 TINY = preset("smoke", width=0.125, teacher_steps=1)
@@ -108,8 +107,8 @@ def test_k_center_covers_within_twice_the_optimum(count):
 @pytest.mark.parametrize("seed", [0, 3])
 def test_coresets_are_chosen_in_the_features_of_the_seed_s_teacher(train, method, choose, seed):
     settings = TINY.replace(teacher_seed=4)
-    distilled = method.distill(train, ipc=2, seed=seed, settings=settings)
-    teacher = load_teacher(train, settings=settings.replace(teacher_seed=4 + seed))
+    distilled = method(train, ipc=2, seed=seed, settings=settings)
+    teacher = load_teacher(train, seed=4 + seed, settings=settings.teacher)
     features = embed_clips(teacher, train).double()
     for c, positions in enumerate(train.by_class()):
         chosen = positions[choose(features[positions], 2).numpy()]
@@ -121,16 +120,16 @@ def test_coresets_are_chosen_in_the_features_of_the_seed_s_teacher(train, method
 
 
 def test_coresets_of_seed_0_share_the_teacher_of_the_other_methods(train, tmp_path):
-    load_teacher(train, settings=TINY, folder=tmp_path)
+    load_teacher(train, seed=TINY.teacher_seed, settings=TINY.teacher, folder=tmp_path)
     for method, seed, teachers in [(herding, 0, 1), (kcenter, 0, 1), (kcenter, 1, 2), (herding, 1, 2)]:
-        method.distill(train, ipc=1, seed=seed, settings=TINY, work=tmp_path / "run")
+        method(train, ipc=1, seed=seed, settings=TINY, work=tmp_path / "run")
         assert len(list(tmp_path.glob("teacher-*.safetensors"))) == teachers
 
 
 @pytest.mark.parametrize("method", [random, herding, kcenter, keyframe])
 def test_no_more_videos_than_the_smallest_class_has(train, method):
     with pytest.raises(ValueError, match=r"ipc=4 .* class class 2 has training clips \(3\); use at most ipc=3"):
-        method.distill(train, ipc=4, seed=0, settings=TINY)
+        method(train, ipc=4, seed=0, settings=TINY)
 
 
 def of_shades(*shades):
@@ -236,11 +235,11 @@ def files(tmp_path_factory):
 @pytest.mark.parametrize("clips", ["memory map", "resident", "subset"])
 def test_keyframe_stores_key_frames_of_the_videos_of_random(files, clips):
     clips = {"memory map": files, "resident": files.to("cpu"), "subset": files.subset([5, 4, 3, 2, 1, 0])}[clips]
-    distilled = keyframe.distill(clips, ipc=2, seed=1, settings=TINY)
+    distilled = keyframe(clips, ipc=2, seed=1, settings=TINY)
     assert distilled.videos.shape == (2, 2, 8, 3, 48, 48) and distilled.videos.is_contiguous()
     assert distilled.policy.tolist() == [8, 8] and distilled.classes == ["A", "B"]
     assert distilled.info == {"method": "keyframe", "seed": 1}
-    windows = random.distill(clips, ipc=2, seed=1, settings=TINY).videos
+    windows = random(clips, ipc=2, seed=1, settings=TINY).videos
     for c, own in enumerate(clips.by_class()):
         for i, position in enumerate(random_clips(own, 2, seed=1, label=c)):
             assert torch.equal(windows[c, i], clips.batch([position])[0])  # the same videos, in the same order
@@ -254,8 +253,8 @@ def test_keyframe_sees_what_a_window_does_not(files):
         """How many different pictures a clip has, by the shades of their quarters."""
         return len({tuple(frame) for frame in (denormalise(video)[:, 12::24, 12::24, 0].flatten(1) // 60).tolist()})
 
-    assert scenes(keyframe.distill(files, ipc=1, seed=0, settings=TINY).videos[0, 0]) == 4
-    assert scenes(random.distill(files, ipc=1, seed=0, settings=TINY).videos[0, 0]) < 4
+    assert scenes(keyframe(files, ipc=1, seed=0, settings=TINY).videos[0, 0]) == 4
+    assert scenes(random(files, ipc=1, seed=0, settings=TINY).videos[0, 0]) < 4
 
 
 def test_keyframe_takes_the_clip_of_a_video_that_is_damaged_elsewhere(files, monkeypatch):
@@ -265,20 +264,19 @@ def test_keyframe_takes_the_clip_of_a_video_that_is_damaged_elsewhere(files, mon
         return decode_frames(path, size)
 
     bad = int(random_clips(files.by_class()[0], 1, seed=0, label=0))
-    whole = keyframe.distill(files, ipc=1, seed=0, settings=TINY).videos
-    monkeypatch.setattr("david.baselines.keyframe.decode_frames", damaged)
+    whole = keyframe(files, ipc=1, seed=0, settings=TINY).videos
+    monkeypatch.setattr("david.baselines.selections.decode_frames", damaged)
     with pytest.warns(UserWarning, match=r"\.avi: damaged: frame 79 .*: KeyFrame takes the clip"):
-        distilled = keyframe.distill(files, ipc=1, seed=0, settings=TINY)
+        distilled = keyframe(files, ipc=1, seed=0, settings=TINY)
     videos = distilled.videos
     assert torch.equal(videos[0, 0], files.batch([bad])[0]) and torch.equal(videos[1], whole[1])
     assert distilled.info["damaged"] == [files.names[bad]]
-    gone = DecodeError("a.avi", "unreadable")
-    gone.__cause__ = FileNotFoundError()
-    monkeypatch.setattr("david.baselines.keyframe.decode_frames", lambda *_: (_ for _ in ()).throw(gone))
-    with pytest.raises(DecodeError, match="unreadable"):
-        keyframe.distill(files, ipc=1, seed=0, settings=TINY)
+    monkeypatch.undo()
+    gone = replace(files, paths=np.array([f"{path}.gone" for path in files.paths]))
+    with pytest.raises(FileNotFoundError, match=r"\.avi\.gone"):  # a drive that is not there is no damage
+        keyframe(gone, ipc=1, seed=0, settings=TINY)
 
 
 def test_keyframe_needs_files(train):
     with pytest.raises(ValueError, match=r"these clips have no paths: take them from clips\.open_clips"):
-        keyframe.distill(train, ipc=1, seed=0, settings=TINY)
+        keyframe(train, ipc=1, seed=0, settings=TINY)

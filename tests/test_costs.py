@@ -5,8 +5,9 @@ import sys
 import pytest
 import torch
 
+from david.runs.costs import clip_flops, search_costs
 from david.runs.settings import Settings, preset
-from david.support.costs import clip_flops, home, peak_bytes, reset_peak, search_costs, shared, shared_seconds
+from david.support.costs import home, peak_bytes, reset_peak, shared, shared_seconds
 
 CPU = torch.device("cpu")
 

@@ -51,7 +51,7 @@ def train(monkeypatch):
         assert generator is None or meant[generator] == tensor.device.type
         return tensor
 
-    for module in ("matching", "start", "training"):
+    for module in ("matching", "training"):
         monkeypatch.setattr(f"david.{module}.generator", generator)
     monkeypatch.setattr(torch.Tensor, "uniform_", uniform_)
     return noise_clips(flip=True).to("meta")
@@ -73,7 +73,7 @@ def test_distribution_matching_stays_on_its_device(train, precision, start, opti
     monkeypatch.setattr(fast_embed, "multiplies_bfloat16", lambda device: True)
     settings = TINY.replace(distill_precision=precision, distill_start=start)
     settings = settings.replace(distill_optimizer=optimizer, distill_lr_unit=unit, distill_average=4.0)
-    distiller = Distiller(train, torch.tensor([8, 2, 1]), ipc=2, seed=0, settings=settings)
+    distiller = Distiller(train, torch.tensor([8, 2, 1]), ipc=2, seed=0, settings=settings.distill)
     distiller.step()
     with NoWaiting() as mode:
         distiller.step()
@@ -92,10 +92,10 @@ def test_students_train_on_their_device(train, stored, optimizer, monkeypatch):
     settings = TINY.replace(student_optimizer=optimizer, student_lr=0.01)
     with monkeypatch.context() as patched:
         patched.setattr("david.training.train_network", lambda net, draw, **recipe: draw)
-        draw = train_on(source, stage="student", seed=0, settings=settings, device=train.device)
+        draw = train_on(source, seed=0, settings=settings.student, device=train.device)
     draw(torch.Generator())  # the first batch fetches what later ones have
     with NoWaiting() as mode:
         assert {own.device.type for own in draw(torch.Generator())} == {"meta"}
     assert mode.sent >= 2
-    net = train_on(source, stage="student", seed=0, settings=settings, device=train.device)
+    net = train_on(source, seed=0, settings=settings.student, device=train.device)
     assert isinstance(net, C3D) and {own.device.type for own in net.parameters()} == {"meta"}

@@ -107,10 +107,15 @@ def test_a_disk_that_fills_up_meanwhile(server, ucf, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module, "receive", full)
-    with pytest.raises(OSError, match=r"no space is left in .*data: make room and run again") as caught:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "lists.zip.part").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"cannot write .*lists\.zip\.part \(No space left.*\): choose a") as caught:
         download("ucf101", tmp_path / "data")
     assert caught.value.errno == errno.ENOSPC
+    (tmp_path / "data" / "lists.zip.part").unlink()
+    monkeypatch.setattr(module, "unpack", full)
+    with pytest.raises(OSError, match=r"cannot write .*ucfTrainTestlist \(No space left.*\): choose a"):
+        download("ucf101", tmp_path / "data")
 
 
 def test_no_program_to_unpack_is_told_before_the_first_request(server, ucf, tmp_path, monkeypatch):

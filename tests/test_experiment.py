@@ -10,12 +10,12 @@ import pytest
 import torch
 from conftest import write_dataset
 
-from david import Experiment, Store, preset
+from david import Experiment, Store, preset, training
 from david.baselines.static_dynamic import load_set
-from david.evaluate import evaluate
 from david.matching import Distiller
 from david.runs.records import used
 from david.support.files import read_json
+from david.training import evaluate
 
 CHANGES = {"width": 0.125, "distill_iterations": 1, "teacher_steps": 1, "student_steps": 1, "student_batch": 4}
 SETTINGS = preset("smoke", **CHANGES)  # four episodes of search, two students
@@ -140,9 +140,7 @@ def test_options_reach_the_reader(root, tmp_path):
 def test_a_record_is_read_back(experiment, monkeypatch):
     written = {path: path.stat().st_mtime_ns for path in experiment.store.folder.rglob("*") if path.is_file()}
     again = Experiment("ucf101", SETTINGS, experiment.store, root=experiment.root)
-    poison(
-        monkeypatch, "david.runs.experiment.evaluate", "david.runs.experiment.open_clips", "david.method_david.distill"
-    )
+    poison(monkeypatch, "david.runs.experiment.evaluate", "david.runs.experiment.open_clips", "david.runs.distil.david")
     records = again.table(METHODS, seeds=[0])
     assert [record["method"] for record in records] == METHODS
     assert records[1] == experiment.run("david")
@@ -227,7 +225,7 @@ def test_records_alone_must_be_of_one_version(root, tmp_path):
     ],
 )
 def test_what_cannot_be_run_is_refused_before_any_work(root, tmp_path, monkeypatch, methods, ipc, message):
-    poison(monkeypatch, "david.runs.experiment.open_clips", "david.baselines.random.distill", "david.method_dm.distill")
+    poison(monkeypatch, "david.runs.experiment.open_clips", "david.baselines.selections.random", "david.runs.distil.dm")
     experiment = Experiment("ucf101", SETTINGS, Store(tmp_path / "records"), root=root)
     with pytest.raises(ValueError, match=message):
         experiment.table(methods, ipcs=[1, ipc])
@@ -350,7 +348,7 @@ def test_records_alone_are_enough(experiment, root, tmp_path):
 
 @pytest.mark.parametrize("root_is", ["given", "absent"])
 def test_an_unknown_method_is_refused_before_any_work(root, tmp_path, monkeypatch, root_is):
-    poison(monkeypatch, "david.runs.experiment.open_clips", "david.baselines.random.distill")
+    poison(monkeypatch, "david.runs.experiment.open_clips", "david.baselines.selections.random")
     store = Store(tmp_path / "records")
     experiment = Experiment("ucf101", SETTINGS, store, root=root if root_is == "given" else None)
     with pytest.raises(ValueError, match="unknown method 'dvid'; did you mean 'david'"):
@@ -408,7 +406,7 @@ root, store, where, methods, changes = sys.argv[1:]
 if where == "student":
     david.runs.experiment.evaluate = stuck(david.runs.experiment.evaluate, 3)
 else:
-    david.algorithm._episode = stuck(david.algorithm._episode, 2)
+    david.algorithm.early_stage = stuck(david.algorithm.early_stage, 2)
 settings = preset("smoke", **json.loads(changes))
 Experiment("ucf101", settings, Store(store), root=root, device="cpu").table(json.loads(methods), seeds=[0])
 """
@@ -434,14 +432,22 @@ def test_an_interrupted_table_goes_on_where_it_was(experiment, root, tmp_path, m
     assert len(list(tmp_path.glob("*.safetensors"))) == {"student": 2, "episode": 1}[where]  # Random's, DAViD's
     assert len(read_json(work / "search.json")["episodes"]) == (2 if where == "episode" else 4)
 
-    made = counted(monkeypatch, "david.runs.experiment.evaluate", "david.algorithm._episode")
-    poison(monkeypatch, "david.baselines.random.distill", "david.training.train_on")  # nor is the teacher trained again
+    made = counted(monkeypatch, "david.runs.experiment.evaluate", "david.algorithm.early_stage")
+    poison(monkeypatch, "david.baselines.selections.random")
+    trained, train_on = [], training.train_on
+
+    def noted(*given, desc="student", **named):
+        trained.append(desc)
+        return train_on(*given, desc=desc, **named)
+
+    monkeypatch.setattr("david.training.train_on", noted)
     if where == "student":
-        poison(monkeypatch, "david.method_david.distill")
+        poison(monkeypatch, "david.runs.distil.david")
     Experiment("ucf101", SETTINGS, Store(tmp_path), root=root, device="cpu").table(METHODS, seeds=[0])
     # Of the second record its last student or its last two episodes and both students; the third record whole.
     assert made.count("evaluate") == {"student": 1 + 2, "episode": 2 + 2}[where]
-    assert made.count("_episode") == {"student": 0, "episode": 2}[where]
+    assert "teacher" not in trained
+    assert made.count("early_stage") == {"student": 0, "episode": 2}[where]
     assert lasting(tmp_path) == lasting(experiment.store.folder)
 
 
@@ -449,3 +455,20 @@ def test_a_table_that_makes_nothing_leaves_out_what_is_missing(experiment, monke
     poison(monkeypatch, "david.runs.experiment.evaluate")
     records = experiment.table([*METHODS, "dm:4"], ipcs=[1, 5], seeds=[0], make=False)
     assert [(record["method"], record["ipc"]) for record in records] == [(name, 1) for name in METHODS]
+
+
+@pytest.mark.parametrize(
+    "spellings", [("dm:2", "dm:02", "dm:2,2", "dm:2,02"), ("random", "random:8", "random:08", "random:8,8")]
+)
+def test_equal_methods_are_one_record(experiment, monkeypatch, spellings):
+    """Neither made again under another spelling nor twice in a table."""
+    poison(monkeypatch, "david.runs.experiment.evaluate")
+    (record,) = experiment.table(list(spellings), seeds=[0])
+    assert record["method"] == spellings[0]
+    for name in spellings:
+        assert experiment.identity(name, ipc=1, seed=0) == experiment.identity(spellings[0], ipc=1, seed=0)
+        assert experiment.run(name) == record
+    (alone,) = Experiment("ucf101", SETTINGS, experiment.store).table(list(spellings), seeds=[0], make=False)
+    assert alone["path"] == record["path"]
+    with pytest.raises(ValueError, match="a policy of 3 lengths does not fit 2 classes"):
+        experiment.run(f"{spellings[0].partition(':')[0]}:2,2,2")

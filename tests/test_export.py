@@ -7,10 +7,10 @@ from conftest import write_video as write_avi
 
 from david import export
 from david.baselines.static_dynamic import StaticDynamicSet
-from david.data.clips import normalise
 from david.data.decode import decode_clip
 from david.partition import partition
 from david.sets import DistilledSet
+from david.support.pixels import normalise
 
 
 def smooth(size=64, frames=8, seed=0):

@@ -83,11 +83,11 @@ def test_all_clips_go_through_the_same_rounded_network():
     """Rounding what the real clips alone meet would move the means of all classes the same way."""
     train, common = noise_clips(), []
     for settings, rounded in ((TINY, False), (HALF, True)):
-        real = Features(train, seed=0, settings=settings)
+        real = Features(train, seed=0, settings=settings.distill)
         means = real.draw(0)
         assert all(torch.equal(own.bfloat16().float(), own) == rounded for own in real.net.parameters())
     own = real.draw(1)
-    exact = Features(train, seed=0, settings=TINY)
+    exact = Features(train, seed=0, settings=TINY.distill)
     exact.net.load_state_dict(real.net.state_dict())
     exact.net.reset = lambda random: None  # these weights, and the clips of the same iteration
     apart = own - exact.draw(1)
@@ -108,7 +108,7 @@ def test_unknown_precision():
 
 def gradient(train, settings, rounded=False):
     """Of the loss of the first iteration to the pixels, of a network whose weights are ``rounded`` beforehand."""
-    distiller = Distiller(train, torch.tensor([8, 2, 1]), ipc=1, seed=0, settings=settings)
+    distiller = Distiller(train, torch.tensor([8, 2, 1]), ipc=1, seed=0, settings=settings.distill)
     net = distiller.real.net
     if rounded:
         net.reset = lambda random: round_weights(C3D.reset(net, random))
@@ -132,7 +132,7 @@ def test_the_gradient_hardly_turns(settings, cosine, norm):
 def test_the_videos_move_the_same_way(settings, cosine):
     train, moved = noise_clips(), []
     for own in (TINY, settings):
-        distiller = Distiller(train, torch.tensor([8, 2, 1]), ipc=1, seed=0, settings=own)
+        distiller = Distiller(train, torch.tensor([8, 2, 1]), ipc=1, seed=0, settings=own.distill)
         start = distiller.videos.detach().clone()
         distiller.run(4)
         moved.append((distiller.videos.detach() - start).flatten().double())
@@ -158,7 +158,7 @@ def test_compiled_networks_compute_the_same_whatever_their_weights(settings, mon
     train, means = noise_clips(), []
     for asked in ("0", "1"):
         monkeypatch.setenv("DAVID_COMPILE", asked)
-        real = Features(train, seed=0, settings=settings)
+        real = Features(train, seed=0, settings=settings.distill)
         for function in (real.net.trunk.forward, real.features):
             assert hasattr(function, "_torchdynamo_orig_callable") == (asked == "1")
         before = graphs()
@@ -177,13 +177,13 @@ def test_a_compiled_run_ends_at_the_same_videos(monkeypatch, nothing_compiled):
     train, videos, before = noise_clips(), [], graphs()
     for asked in ("0", "1"):
         monkeypatch.setenv("DAVID_COMPILE", asked)
-        distiller = Distiller(train, torch.tensor([8, 2, 1]), ipc=1, seed=0, settings=TINY)
+        distiller = Distiller(train, torch.tensor([8, 2, 1]), ipc=1, seed=0, settings=TINY.distill)
         distiller.run(2)
         videos.append(distiller.videos.detach())
     torch.testing.assert_close(*videos, rtol=1e-4, atol=1e-5)
-    Distiller(train, torch.tensor([8, 8, 8]), ipc=2, seed=0, settings=TINY).step()
+    Distiller(train, torch.tensor([8, 8, 8]), ipc=2, seed=0, settings=TINY.distill).step()
     found = graphs() - before
     assert 2 <= found <= 4  # with and without a gradient, of one number of clips and of any
     for ipc, lengths in [(3, [8, 4, 1]), (5, [2, 2, 2]), (7, [8, 8, 4])]:
-        Distiller(train, torch.tensor(lengths), ipc=ipc, seed=0, settings=TINY).step()
+        Distiller(train, torch.tensor(lengths), ipc=ipc, seed=0, settings=TINY.distill).step()
     assert graphs() - before == found

@@ -8,10 +8,10 @@ from test_reward import CornerTeacher, LinearTeacher
 from toy import noise_clips
 
 from david.c3d import C3D
+from david.matching import start_videos
 from david.partition import partition
 from david.reward import TeacherReward
 from david.sets import DistilledSet
-from david.start import start_videos
 from david.support.seeds import generator
 
 

@@ -15,8 +15,8 @@ from david.baselines.gradient_matching import (
     weight_gradients,
 )
 from david.c3d import default_weights
+from david.matching import start_videos
 from david.runs.settings import preset
-from david.start import start_videos
 from david.support.seeds import generator
 
 TINY = preset("smoke", width=0.03, vdsd_static_batch=2, vdsd_static_lr=1.0)

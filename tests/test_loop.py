@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from david.data.clips import MEAN, STD
 from david.support.loop import Loop
+from david.support.pixels import MEAN, STD
 
 
 class Counting(Loop):

@@ -4,16 +4,18 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.nn.utils import vector_to_parameters
 from toy import noise_clips
 
-from david.baselines.trajectories import Experts, load_experts, set_parameters
+from david.baselines.mtt import Experts, load_experts
 from david.c3d import C3D
-from david.data.clips import Clips, keep_in_range, rounded
+from david.data.clips import Clips
 from david.matching import Distiller, Features, class_means, dm_loss, few, pixel_optimizer
 from david.partition import partition
 from david.reward import TeacherReward
 from david.runs.methods import TRAINED
 from david.runs.settings import preset
+from david.support.pixels import keep_in_range, rounded
 from david.support.seeds import generator
 
 TINY = preset("smoke", width=0.125, distill_iterations=4, distill_batch_real=2)
@@ -70,7 +72,7 @@ def test_gradient_equals_that_of_one_graph(train, monkeypatch, chunk, at_once):
     monkeypatch.setattr("david.matching.CHUNK", chunk)
     monkeypatch.setattr("david.data.clips.CHUNK", at_once)
     policy, settings = torch.tensor([8, 2, 4]), SGD.replace(distill_batch_real=99)  # every real clip
-    distiller = Distiller(train, policy, ipc=2, seed=5, settings=settings)
+    distiller = Distiller(train, policy, ipc=2, seed=5, settings=settings.distill)
     assert len(distiller.leaves) == {1: 3, 10: 2, 10**9: 1}[chunk]
     videos = distiller.videos.clone().requires_grad_()
     got = gradient_of_a_step(distiller)
@@ -87,7 +89,7 @@ def test_gradient_equals_that_of_one_graph(train, monkeypatch, chunk, at_once):
 
 
 def test_two_sgd_steps_by_hand(train):
-    distiller = Distiller(train, torch.tensor([8, 2, 4]), ipc=1, seed=0, settings=SGD)
+    distiller = Distiller(train, torch.tensor([8, 2, 4]), ipc=1, seed=0, settings=SGD.distill)
     start = distiller.videos.clone()
     gradients = [gradient_of_a_step(distiller) for _ in range(2)]
     first = start - 10 * gradients[0]
@@ -99,7 +101,7 @@ def test_two_sgd_steps_by_hand(train):
 
 def test_steps_lower_the_loss_of_networks_never_seen(train):
     settings = SGD.replace(distill_batch_real=99)
-    distiller = Distiller(train, torch.tensor([8, 8, 8]), ipc=1, seed=0, settings=settings)
+    distiller = Distiller(train, torch.tensor([8, 8, 8]), ipc=1, seed=0, settings=settings.distill)
     nets = [C3D(3, 8, 48, 0.125).reset(generator(99, k)) for k in range(3)]
 
     @torch.no_grad()
@@ -120,7 +122,7 @@ def test_no_more_clips_at_once_whatever_the_ipc(train, monkeypatch, start):
     monkeypatch.setattr(C3D, "embed", lambda self, clips: sizes.append(len(clips)) or embed(self, clips))
     monkeypatch.setattr(Clips, "batch", lambda self, i, **kw: sizes.append(len(i)) or batch(self, i, **kw))
     policy, settings = torch.tensor([8, 1, 2]), TINY.replace(distill_start=start)
-    distiller = Distiller(train, policy, ipc=7, seed=0, settings=settings)
+    distiller = Distiller(train, policy, ipc=7, seed=0, settings=settings.distill)
     distiller.step()
     TeacherReward(distiller.real.net, train).distance(distiller.videos, policy)
     assert max(sizes) == 8 and sizes.count(8) > 7
@@ -136,7 +138,7 @@ def ran(distiller, iterations, **options):
 
 def test_same_seed_same_videos(train):
     def videos(seed):
-        return ran(Distiller(train, torch.tensor([8, 2, 1]), ipc=1, seed=seed, settings=TINY), 2)
+        return ran(Distiller(train, torch.tensor([8, 2, 1]), ipc=1, seed=seed, settings=TINY.distill), 2)
 
     torch.manual_seed(1)
     first = videos(0)
@@ -151,7 +153,7 @@ def test_policies_see_the_same_networks_and_real_clips(monkeypatch):
     draw = Features.draw
     monkeypatch.setattr(Features, "draw", lambda *args: seen.append(draw(*args)) or seen[-1])
     for policy in ([8, 8], [1, 4]):
-        Distiller(train, torch.tensor(policy), ipc=1, seed=0, settings=TINY).run(2)
+        Distiller(train, torch.tensor(policy), ipc=1, seed=0, settings=TINY.distill).run(2)
     assert torch.equal(seen[0], seen[2]) and torch.equal(seen[1], seen[3])
     assert not torch.equal(seen[0], seen[1])
 
@@ -160,7 +162,7 @@ def test_real_clips_are_drawn_without_replacement_within_the_class(train, monkey
     drawn = []
     batch = Clips.batch
     monkeypatch.setattr(Clips, "batch", lambda self, i, **kw: drawn.append(np.asarray(i)) or batch(self, i, **kw))
-    distiller = Distiller(train, torch.tensor([8, 8, 8]), ipc=1, seed=0, settings=SGD)
+    distiller = Distiller(train, torch.tensor([8, 8, 8]), ipc=1, seed=0, settings=SGD.distill)
     for _ in range(3):
         distiller.step()
     assert len(drawn) == 3
@@ -177,7 +179,7 @@ def test_interrupted_equals_uninterrupted(train, monkeypatch, tmp_path, settings
     step = Distiller.step
 
     def distiller():
-        return Distiller(train, policy, ipc=1, seed=0, settings=settings)
+        return Distiller(train, policy, ipc=1, seed=0, settings=settings.distill)
 
     def interrupted_step(self):
         steps.append(self.iteration)
@@ -200,26 +202,26 @@ def test_interrupted_equals_uninterrupted(train, monkeypatch, tmp_path, settings
 
 def test_foreign_checkpoint_is_refused(train, tmp_path):
     path, policy = tmp_path / "checkpoint.safetensors", torch.tensor([8, 8, 8])
-    Distiller(train, policy, ipc=1, seed=0, settings=TINY).run(1, checkpoint=path, every=1)
+    Distiller(train, policy, ipc=1, seed=0, settings=TINY.distill).run(1, checkpoint=path, every=1)
     others = [
         {"seed": 1},
-        {"settings": TINY.replace(distill_lr=0.5)},
+        {"settings": TINY.replace(distill_lr=0.5).distill},
         {"policy": torch.tensor([8, 8, 4])},
         {"ipc": 2},
     ]
     for other in others:
-        asked = {"policy": policy, "ipc": 1, "seed": 0, "settings": TINY} | other
+        asked = {"policy": policy, "ipc": 1, "seed": 0, "settings": TINY.distill} | other
         with pytest.raises(ValueError, match=r"checkpoint\.safetensors is the checkpoint of another distillation"):
             Distiller(train, asked.pop("policy"), **asked).run(2, checkpoint=path)
     save_file({"0/video": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match=r"checkpoint\.safetensors is the checkpoint of another distillation"):
-        Distiller(train, policy, ipc=1, seed=0, settings=TINY).run(2, checkpoint=path)
+        Distiller(train, policy, ipc=1, seed=0, settings=TINY.distill).run(2, checkpoint=path)
 
 
 def test_a_step_beyond_black_or_white_ends_there(train):
     settings = SGD.replace(distill_lr=1e4, distill_start="real")
     free, bounded = (
-        Distiller(train, torch.tensor([8, 2, 4]), ipc=1, seed=0, settings=settings.replace(distill_range=kind))
+        Distiller(train, torch.tensor([8, 2, 4]), ipc=1, seed=0, settings=settings.replace(distill_range=kind).distill)
         for kind in ("free", "8-bit")
     )
     for distiller in (free, bounded):
@@ -234,7 +236,7 @@ def test_what_is_distilled_is_the_average_and_a_shorter_run_is_part_of_a_longer_
     """Iterate i counts k / (k + i - 1)."""
 
     def distiller(**changes):
-        return Distiller(train, torch.tensor([8, 2, 1]), ipc=1, seed=0, settings=SCALED.replace(**changes))
+        return Distiller(train, torch.tensor([8, 2, 1]), ipc=1, seed=0, settings=SCALED.replace(**changes).distill)
 
     whole, iterates, averages = distiller(distill_range="free"), [], []
     for _ in range(4):
@@ -283,7 +285,7 @@ def test_the_curvature_of_a_linear_network_by_hand(train, ipc):
     """Of |J v - r|^2 it is 2 J J^T's largest value. A class's features are a mean over its IPC videos, whatever L is:
     so 2 * 3^2 / IPC of the first network, four times that of the second."""
     settings = SCALED.replace(distill_start="noise", distill_range="free", distill_momentum=0.9, distill_lr=1.0)
-    distiller = Distiller(train, torch.tensor([8, 2, 1]), ipc=ipc, seed=0, settings=settings, real=Linear())
+    distiller = Distiller(train, torch.tensor([8, 2, 1]), ipc=ipc, seed=0, settings=settings.distill, real=Linear())
     expected = (18 + 72) / 2 / ipc
     assert distiller.curvatures().tolist() == pytest.approx([expected] * 3, rel=1e-3)
     assert distiller.curvatures(networks=1).tolist() == pytest.approx([18 / ipc] * 3, rel=1e-3)
@@ -302,7 +304,7 @@ def test_one_step_size_serves_every_size_width_and_ipc():
     def progress(unit, lr, *, size=48, width=0.0625, ipc=1):
         settings = SCALED.replace(distill_lr_unit=unit, distill_lr=lr, distill_start="noise", distill_range="free")
         settings = settings.replace(distill_momentum=0.0, distill_batch_real=99, size=size, width=width)
-        distiller = Distiller(train[size], torch.tensor([8, 8, 8]), ipc=ipc, seed=0, settings=settings)
+        distiller = Distiller(train[size], torch.tensor([8, 8, 8]), ipc=ipc, seed=0, settings=settings.distill)
         losses = []
         for _ in range(2):
             real = distiller.real.draw(0)
@@ -319,7 +321,7 @@ def test_one_step_size_serves_every_size_width_and_ipc():
 
 def test_diverging_videos_are_an_error_at_the_first_look(train, monkeypatch):
     def run(settings):
-        distiller = Distiller(train, torch.tensor([8, 8, 8]), ipc=1, seed=0, settings=settings)
+        distiller = Distiller(train, torch.tensor([8, 8, 8]), ipc=1, seed=0, settings=settings.distill)
         with pytest.raises(FloatingPointError, match=r"within 2 iterations.*; lower distill_lr"):
             distiller.run(20)
         assert distiller.iteration == 2
@@ -337,7 +339,7 @@ def test_diverging_videos_are_an_error_at_the_first_look(train, monkeypatch):
 def test_the_held_out_loss_by_hand(train):
     """Mean features of up to 32 real clips a class and of the videos, under networks of a stream of their own."""
     policy, settings = torch.tensor([8, 2, 4]), SGD.replace(distill_range="8-bit")
-    distiller, unseen = (Distiller(train, policy, ipc=1, seed=5, settings=settings) for _ in range(2))
+    distiller, unseen = (Distiller(train, policy, ipc=1, seed=5, settings=settings.distill) for _ in range(2))
     net, found = C3D(3, 8, 48, 0.125), []
     for k in range(4):
         net.reset(generator(5, "held out", k))
@@ -351,12 +353,12 @@ def test_the_held_out_loss_by_hand(train):
     for each in (distiller, unseen):
         each.step()
     assert torch.equal(distiller.videos, unseen.videos)  # a look leaves nothing behind
-    assert Distiller(train, policy, ipc=1, seed=5, settings=SGD).held_out() is None  # without bounds
+    assert Distiller(train, policy, ipc=1, seed=5, settings=SGD.distill).held_out() is None  # without bounds
 
 
 def test_real_clips_have_a_held_out_loss_of_nothing_and_may_be_moved():
     train, policy = noise_clips(labels=(0, 1, 2) * 3), torch.tensor([8, 8, 8])
-    some, every = (Distiller(train, policy, ipc=ipc, seed=0, settings=SCALED) for ipc in (1, 3))
+    some, every = (Distiller(train, policy, ipc=ipc, seed=0, settings=SCALED.distill) for ipc in (1, 3))
     assert every.held_out() == pytest.approx(0, abs=1e-9) and some.held_out() > 0.1
     every.run(4)
     assert every.curve[0][1] < 1e-9 < every.curve[-1][1]
@@ -365,10 +367,10 @@ def test_real_clips_have_a_held_out_loss_of_nothing_and_may_be_moved():
 def test_steps_see_snapshots_of_all_experts_but_the_last_and_the_held_out_loss_only_of_that(train, monkeypatch):
     """Of five epochs the snapshots after the third, fourth and fifth: before, networks know next to nothing."""
     seen = []
-    monkeypatch.setattr("david.matching.load_experts", lambda *_, **__: Experts([torch.zeros(6, 1)] * 3))
     monkeypatch.setattr(Features, "load_snapshot", lambda self, expert, epoch: seen.append((expert, epoch)))
-    settings = EXPERTS.replace(distill_range="8-bit", distill_lr_unit="curvature", width=0.03)
-    distiller = Distiller(train, torch.tensor([8, 8, 8]), ipc=1, seed=0, settings=settings)
+    settings = EXPERTS.replace(distill_range="8-bit", distill_lr_unit="curvature", width=0.03).distill
+    experts = Experts([torch.zeros(6, 1)] * 3)
+    distiller = Distiller(train, torch.tensor([8, 8, 8]), ipc=1, seed=0, settings=settings, experts=experts)
     assert len(seen) == 2  # for the curvature
     for _ in range(60):
         distiller.step()
@@ -382,11 +384,11 @@ def test_steps_see_snapshots_of_all_experts_but_the_last_and_the_held_out_loss_o
 
 def test_snapshots_are_the_experts_weights_with_features_of_unit_deviation(train):
     experts = load_experts(train, settings=EXPERTS)
-    real, plain = Features(train, seed=0, settings=EXPERTS), C3D(3, 8, 48, 0.125)
+    real, plain = Features(train, seed=0, settings=EXPERTS.distill, experts=experts), C3D(3, 8, 48, 0.125)
     some = torch.cat([torch.as_tensor(own[:2]) for own in train.by_class()])
     for expert, epoch in [(0, 3), (2, 5), (0, 3)]:
         real.load_snapshot(expert, epoch)
-        set_parameters(plain, experts.segment(expert, epoch, 0)[0])
+        vector_to_parameters(experts.segment(expert, epoch, 0)[0].clone(), plain.parameters())
         with torch.no_grad():
             features, expected = real.net.embed(train.batch(some)), plain.embed(train.batch(some))
         assert (features - features.mean(0)).square().sum(1).mean().item() == pytest.approx(1, rel=1e-4)
@@ -399,7 +401,8 @@ def test_snapshots_are_the_experts_weights_with_features_of_unit_deviation(train
 
 def test_experts_lower_the_loss_of_the_one_never_seen(train):
     settings = SCALED.replace(**TRAINED, expert_count=3, expert_epochs=5, expert_batch=4, distill_batch_real=99)
-    distiller = Distiller(train, torch.tensor([8, 8, 8]), ipc=1, seed=0, settings=settings)
+    given = {"settings": settings.distill, "experts": load_experts(train, settings=settings)}
+    distiller = Distiller(train, torch.tensor([8, 8, 8]), ipc=1, seed=0, **given)
     distiller.run(15)
     assert distiller.curve[-1][1] < 0.75 * distiller.curve[0][1]
 
@@ -410,7 +413,7 @@ def test_unknown_optimizer():
 
 
 def test_no_gradient_is_spent_on_weights(train):
-    distiller = Distiller(train, torch.tensor([8] * 3), ipc=1, seed=0, settings=TINY)
+    distiller = Distiller(train, torch.tensor([8] * 3), ipc=1, seed=0, settings=TINY.distill)
     distiller.step()
     assert all(weight.grad is None for weight in distiller.real.net.parameters())
 
@@ -433,7 +436,7 @@ def test_few_of_a_few_are_a_permutation():
 
 def test_videos_away_from_home_take_the_same_steps(train, monkeypatch):
     """A copy of the chunk is sent and its gradient brought back, wherever the two places are."""
-    distillers = [Distiller(train, torch.tensor([8, 2, 1]), ipc=1, seed=0, settings=TINY) for _ in range(2)]
+    distillers = [Distiller(train, torch.tensor([8, 2, 1]), ipc=1, seed=0, settings=TINY.distill) for _ in range(2)]
     away = distillers[1]
     real_to = torch.Tensor.to
     monkeypatch.setattr(torch.Tensor, "to", lambda t, *a, **k: real_to(t, *a, **k).clone())

@@ -7,13 +7,13 @@ import pytest
 import torch
 from toy import noise_clips
 
-from david.baselines import full
+from david.baselines.selections import full
 from david.baselines.static_dynamic import StaticDynamicSet
-from david.data.clips import denormalise, rounded
+from david.matching import start_videos
 from david.runs.methods import HOMES, method
 from david.runs.settings import preset
 from david.sets import DistilledSet, RealSet
-from david.start import start_videos
+from david.support.pixels import denormalise, rounded
 
 TINY = preset(
     "smoke", width=0.125, distill_iterations=1, distill_batch_real=2, search_episodes=5, teacher_steps=1,
@@ -38,7 +38,8 @@ def run(name, train, **changes):
 
 def test_one_shape():
     for name in FILES:
-        function = import_module(f"david.{HOMES[name]}").distill
+        module, _, own = HOMES[name].rpartition(".")
+        function = getattr(import_module(f"david.{module}"), own)
         train, *others = inspect.signature(function).parameters.values()
         assert train.name == "train" and train.kind is train.POSITIONAL_OR_KEYWORD
         assert [p.name for p in others][:4] == ["ipc", "seed", "settings", "work"]
@@ -105,9 +106,7 @@ def test_what_is_stored_is_what_8_bits_can_show(train, name):
 def test_experts_are_kept_beside_the_runs_and_shared(train, tmp_path, monkeypatch):
     trained = TINY.replace(distill_networks="experts")
     run("dm:trained", train, work=tmp_path / "first")
-    monkeypatch.setattr(
-        "david.baselines.trajectories.train_expert", lambda *_, **__: pytest.fail("they are trained already")
-    )
+    monkeypatch.setattr("david.baselines.mtt.train_expert", lambda *_, **__: pytest.fail("they are trained already"))
     for name in ("david:trained", "mtt"):
         run(name, train, work=tmp_path / name)
     for name in ("vdsd", "dm:2"):
@@ -117,7 +116,7 @@ def test_experts_are_kept_beside_the_runs_and_shared(train, tmp_path, monkeypatc
 
 def test_full_data_keeps_every_clip(train):
     assert run("full", train).clips_per_class.tolist() == [5, 4, 3]
-    assert full.distill(train).train is train
+    assert full(train).train is train
 
 
 def test_random_cannot_store_more_videos_than_there_are_clips(train):
@@ -140,7 +139,7 @@ def test_david_searches_with_the_rule_of_its_name(train):
 
 @pytest.mark.parametrize("changes", [{"search_agent": "random"}, {"search_beta": 0.0, "distill_start": "noise"}])
 def test_david_refuses_a_wrong_search_before_it_trains_a_teacher(train, monkeypatch, changes):
-    monkeypatch.setattr("david.method_david.load_teacher", lambda *_, **__: pytest.fail("this takes hours"))
+    monkeypatch.setattr("david.runs.distil.load_teacher", lambda *_, **__: pytest.fail("this takes hours"))
     with pytest.raises(ValueError, match="search_"):
         method("david").distill(train, ipc=1, seed=0, settings=TINY.replace(**changes))
 
@@ -203,6 +202,20 @@ def test_names_titles_and_rows_of_the_paper():
     assert len({title for title, _ in found.values()}) == len(ALL)
 
 
+@pytest.mark.parametrize("base", ["dm", "random", "mean"])
+@pytest.mark.parametrize(
+    ("option", "frames", "name"),
+    [
+        ("8", 8, ""), ("08", 8, ""), ("8,8,8", 8, ""), ("008,8,08", 8, ""), ("16", 16, ""),
+        ("8", 16, ":8"), ("8", None, ":8"), ("04", 8, ":4"), ("4,4,4", 8, ":4"), ("4,04", None, ":4"),
+        ("8,4,8", 8, ":8,4,8"), ("08,4,8", 8, ":8,4,8"), ("any", 8, ":any"),
+    ],
+)  # fmt: skip
+def test_equal_methods_have_one_name(base, option, frames, name):
+    found = method(f"{base}:{option}", frames)
+    assert found.name == base + name and found.title == method(base + name).title
+
+
 def test_stages_name_the_settings_that_matter():
     assert method("random:2").stages == ("student",)
     assert method("herding").stages == ("teacher", "student")
@@ -225,8 +238,8 @@ def test_stages_name_the_settings_that_matter():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("dvid", "unknown method 'dvid'; did you mean 'david'? Known are full, still, random, mean, keyframe"),
-        ("", "unknown method ''. Known are full, still, random, mean, keyframe"),
+        ("dvid", "unknown method 'dvid'; did you mean 'david'?"),
+        ("", "unknown method ''; known are full, still, random, mean, keyframe"),
         ("full:3", "unknown method 'full:3'"),
         ("mtt:dm", "unknown method 'mtt:dm'; mtt takes no option 'dm'"),
         ("vdsd:frepo", "unknown method 'vdsd:frepo'"),

@@ -6,10 +6,9 @@ from test_trajectories import TINY
 from toy import noise_clips
 
 from david.baselines import mtt
-from david.baselines.mtt import TrajectoryMatcher
-from david.baselines.trajectories import load_experts
-from david.data.clips import keep_in_range, rounded
+from david.baselines.mtt import TrajectoryMatcher, load_experts
 from david.sets import DistilledSet
+from david.support.pixels import keep_in_range, rounded
 
 
 @pytest.fixture(scope="module")

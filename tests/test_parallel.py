@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -47,6 +47,29 @@ def test_processes_of_this_machine(alone, root, tmp_path, monkeypatch):
     assert lasting(tmp_path) == lasting(alone.store.folder)
     assert len(list((tmp_path / "work").glob("teacher-*.safetensors"))) == 1
     assert not list((tmp_path / "work").glob(".here-*"))
+
+
+@pytest.mark.parametrize("bars", ["1", None])
+@pytest.mark.parametrize("failing", [False, True])
+def test_one_job_leaves_this_process_as_it_was(alone, root, tmp_path, monkeypatch, bars, failing):
+    """Threads and environment, also after an error. The record is of one thread, as those of many jobs."""
+    if bars is None:
+        monkeypatch.delenv("DAVID_PROGRESS", raising=False)
+    else:
+        monkeypatch.setenv("DAVID_PROGRESS", bars)
+    monkeypatch.setattr("david.support.progress.tqdm", lambda items, **_: items)
+    if failing:
+        monkeypatch.setattr(Experiment, "_student", lambda *_: 1 / 0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        before = dict(os.environ)
+        with pytest.raises(ZeroDivisionError) if failing else nullcontext():
+            (record,) = elsewhere(tmp_path, root).table(["random"], seeds=[0], jobs=1)
+            assert record["made"]["device"] == "CPU, 1 thread"
+        assert torch.get_num_threads() == 2 and dict(os.environ) == before
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager
@@ -144,14 +167,16 @@ def test_two_runs_that_need_a_teacher_train_one(alone, tmp_path, monkeypatch):
     trained = []
 
     def slowly(*args, **kwargs):
-        trained.append(kwargs["stage"])
+        trained.append(kwargs["desc"])
         time.sleep(0.2)
         return train_on(*args, **kwargs)
 
     monkeypatch.setattr("david.training.train_on", slowly)
     teachers, train = [], alone.train
     threads = [
-        threading.Thread(target=lambda: teachers.append(load_teacher(train, settings=SETTINGS, folder=tmp_path)))
+        threading.Thread(
+            target=lambda: teachers.append(load_teacher(train, seed=0, settings=SETTINGS.teacher, folder=tmp_path))
+        )
         for _ in range(3)
     ]
     for thread in threads:

@@ -1,9 +1,11 @@
 """Settings refuse what they do not know, and say which of them a result depends on."""
 
-from dataclasses import FrozenInstanceError, asdict
+import math
+from dataclasses import FrozenInstanceError, asdict, fields
 
 import pytest
 
+from david import algorithm, matching, training
 from david.runs.settings import BEFORE, PRESETS, Settings, preset
 
 STAGES = ("distill", "search", "teacher", "expert", "mtt", "vdsd", "student")
@@ -72,6 +74,9 @@ def test_replace_copies():
         ({"distill_iterations": -1}, "setting distill_iterations is a whole number of at least 0, got -1"),
         ({"distill_lr": float("nan")}, "setting distill_lr is a number of at least 0, got nan"),
         ({"distill_lr": float("inf")}, "setting distill_lr is a number of at least 0, got inf"),
+        ({"search_p": 2}, "setting search_p is a number from 0 to 1, got 2"),
+        ({"frames": 16.5}, "setting frames takes int, got 16.5"),
+        ({"distill_start": None}, "setting distill_start takes str, got None"),
         ({"search_p": 1.5}, "setting search_p is a number from 0 to 1, got 1.5"),
         ({"width": 0}, "setting width is a number above 0, got 0"),
         ({"distill_range": "7-bit"}, "setting distill_range is one of '8-bit', 'free', got '7-bit'"),
@@ -83,14 +88,51 @@ def test_replace_copies():
     ],
 )
 def test_wrong_settings(change, message):
-    for call in (Settings().replace, lambda **changes: preset("smoke", **changes)):
+    for call in (Settings, Settings().replace, lambda **changes: preset("smoke", **changes)):
         with pytest.raises(ValueError) as caught:
             call(**change)
         assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("field", fields(Settings), ids=lambda field: field.name)
+def test_the_constructor_is_replace(field):
+    """What one accepts the other does, to the same value of the same type; what one refuses the other does."""
+    for value in (
+        -1,
+        0,
+        1,
+        2,
+        8,
+        100,
+        0.0,
+        0.5,
+        1.0,
+        16.5,
+        1e9,
+        math.nan,
+        math.inf,
+        True,
+        False,
+        None,
+        "sgd",
+        "16",
+        [],
+    ):
+        found = []
+        for call in (Settings, Settings().replace):
+            try:
+                made = getattr(call(**{field.name: value}), field.name)
+                assert type(made) is field.type and made == value
+            except ValueError as error:
+                made = str(error)
+            found.append(made)
+        assert found[0] == found[1]
+
+
 def test_unknown_preset():
-    with pytest.raises(ValueError, match="unknown preset 'demos'; known are smoke, demo, earlier, paper"):
+    with pytest.raises(ValueError, match="unknown preset 'xyz'; known are smoke, demo, earlier, paper"):
+        preset("xyz")
+    with pytest.raises(ValueError, match=r"unknown preset 'demos'; did you mean 'demo'\?"):
         preset("demos")
 
 
@@ -141,9 +183,10 @@ def test_settings_that_came_later_leave_the_keys_of_before():
     assert all(getattr(preset("earlier"), name) == value for name, value in BEFORE.items())
 
 
-def test_recipe():
-    assert preset("paper").recipe("student") == {"steps": 1000, "batch": 256, "lr": 0.01, "optimizer": "sgd"}
-    assert preset("paper").recipe("teacher")["steps"] == 5000
+def test_a_stage_has_its_own_settings():
+    assert preset("paper").student == training.Settings(steps=1000, batch=256, lr=0.01, optimizer="sgd")
+    assert preset("paper", teacher_lr=0.5, width=0.25).teacher == training.Settings(steps=5000, lr=0.5, width=0.25)
+    assert preset("paper").distill == matching.Settings() and preset("paper").algorithm == algorithm.Settings()
 
 
 def test_steps_in_units_of_the_loss_need_a_momentum_below_1():

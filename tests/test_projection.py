@@ -21,8 +21,8 @@ from davidbook.projection import (
 )
 
 from david.runs import records
+from david.runs.costs import clip_flops
 from david.runs.settings import Settings
-from david.support.costs import clip_flops
 
 HEAVY = Settings(frames=8, size=64)
 BASE = {"classes": 10, "ipc": 2, "frames": 8, "size": 48}

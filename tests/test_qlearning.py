@@ -62,6 +62,22 @@ def test_ties_are_broken_at_random():
     assert q.act().bincount().min() > 200
 
 
+@pytest.mark.parametrize("readout", ["q", "mean"])
+@pytest.mark.parametrize("kind", [QLearner, SharedQLearner])
+def test_the_policy_may_be_asked_for_at_any_time(kind, readout):
+    """Of two that draw from the same stream, one is asked after every episode: both act alike, and it answers alike."""
+    asked, left = (kind(50, 4, p=0.5, readout=readout, generator=torch.Generator().manual_seed(3)) for _ in range(2))
+    for t in range(8):
+        first = asked.policy()
+        assert torch.equal(asked.policy(), first)
+        assert t or readout == "mean" or kind is SharedQLearner or len(set(first.tolist())) == 4  # ties, at random
+        actions = asked.act()
+        assert torch.equal(actions, left.act())
+        for learner in (asked, left):
+            learner.update(actions, actions.float() / 4)
+    assert torch.equal(asked.policy(), left.policy())
+
+
 def test_unknown_read_out():
     with pytest.raises(ValueError, match="readout"):
         learner(readout="best")

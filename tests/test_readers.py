@@ -1,6 +1,7 @@
 """Every reader reads its dataset's own layout and codec, says what it found, and its clips can be decoded."""
 
 import json
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from conftest import write_dataset, write_video
 from test_images import unpack
 
 from david.data.clips import open_clips
-from david.data.readers import READERS, load
+from david.data.readers import READERS, Dataset, Video, load
 from david.data.report import describe, duplicates, second_opinion
 
 SMALL = {"width": 64, "height": 48}
@@ -372,3 +373,19 @@ def test_a_second_opinion_on_every_frame(tmp_path):
     assert table["pyav"].tolist() == table["decord"].tolist() == [21, 22, 22]
     assert (table["largest difference"] <= 2).all() and (table["share that differs"] < 0.01).all()
     assert len(second_opinion(dataset, videos=1)) == 1
+
+
+def test_a_second_opinion_on_a_long_video_takes_no_more_memory(tmp_path, monkeypatch):
+    pytest.importorskip("decord")
+    monkeypatch.setattr("david.data.report.KEPT", 1 << 20)
+    peaks = []
+    for frames in (30, 180):
+        path = write_video(tmp_path / f"{frames}.mp4", frames, codec="libx264", width=320, height=240)
+        dataset = Dataset("one", ("any",), (Video(path, "one", 0, "one"),), (), False)
+        second_opinion(dataset, videos=1)  # what is loaded once
+        tracemalloc.start()
+        table = second_opinion(dataset, videos=1)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert table["pyav"].item() == table["decord"].item() == frames and table["largest difference"].item() <= 2
+    assert max(peaks) < 3 << 20  # one frame has 0.2 MiB, the film of 180 frames 40

@@ -170,6 +170,25 @@ def test_summary_of_some_classes_averages_over_classes():
         summary([record], ["c"])
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"settings": {"distill_lr": 2.0}}, "different settings, distill_lr 10.0 and 2.0: make a table of each"),
+        ({"settings": {}}, "different settings, distill_lr 10.0 and another"),
+        ({"settings": IDENTITY_OF["settings"] | {"size": 64}}, "different settings, size another and 64"),
+        ({"fingerprint": "beef"}, "different splits or files"),
+    ],
+)
+def test_a_row_is_of_one_kind_of_run(change, message):
+    """Whichever seed the odd one has, and wherever it stands; in rows of their own both may be in one table."""
+    for seed in (0, 1, 2):
+        records = [a_record(seed=0), a_record(seed=1), a_record(seed=seed, **change)]
+        for order in ([0, 1, 2], [2, 1, 0], [1, 2, 0]):
+            with pytest.raises(ValueError, match=message if order[-1] == 2 else "records of dm:4 at IPC 1 on motions"):
+                summary([records[k] for k in order])
+    assert len(summary([a_record(), a_record(method="dm", **change)])) == 2
+
+
 def test_summary_by_top_5():
     record = a_record()
     record["students"] = [s | {"top5": t} for s, t in zip(record["students"], (1.0, 0.5), strict=True)]

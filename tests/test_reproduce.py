@@ -176,3 +176,14 @@ def test_arguments_that_name_nothing(published, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(published[0], tmp_path, "--videos", "ucf12")
     assert "--videos takes dataset=folder, got 'ucf12'" in capsys.readouterr().err
+    for more, message in (
+        (["--videos", "ucf102=."], "unknown dataset 'ucf102'"),
+        (["--videos", "ucf12=/no such"], "argument --videos: '/no such' is no folder that is here"),
+        (["--jobs", "0"], "argument --jobs: 0 processes make nothing"),
+        (["--add", "no.json"], "argument --add: 'no.json' is no file that is here"),
+        (["--into", __file__], "is, or is in, a file and no folder"),
+        (["--root", "/no such"], "argument --root: '/no such' is no folder that is here"),
+    ):
+        with pytest.raises(SystemExit):
+            run(published[0], tmp_path, *more)
+        assert message in capsys.readouterr().err.splitlines()[-1]

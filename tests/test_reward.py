@@ -5,8 +5,8 @@ import pytest
 import torch
 from toy import clips_of, noise_clips
 
-from david.data.clips import MEAN, STD, normalise
 from david.reward import TeacherReward
+from david.support.pixels import MEAN, STD, normalise
 
 
 class CornerTeacher:

@@ -12,6 +12,7 @@ from conftest import write_dataset
 
 from david import Experiment, Store, preset
 from david.baselines.static_dynamic import load_set
+from david.data.readers import check_options
 from david.runs import command
 
 CHANGES = {"width": 0.125, "distill_iterations": 4, "teacher_steps": 1, "student_steps": 1, "student_batch": 4}
@@ -35,11 +36,14 @@ def words(root, runs, *more, methods=METHODS):
     ]  # fmt: skip
 
 
-def test_a_value_is_a_literal_or_a_string():
-    texts = ["size=64", "distill_lr=1e-3", "flip=False", "distill_start=real", "lists=/a=b"]
-    values = [64, 1e-3, False, "real", "/a=b"]
-    assert [command.assignment(text)[1] for text in texts] == values
-    assert [command.assignment(text)[0] for text in texts] == ["size", "distill_lr", "flip", "distill_start", "lists"]
+def test_settings_and_options_are_read_as_their_kinds():
+    settings = ["size=64", "distill_lr=1e-3", "student_lr=1", "distill_start=real"]
+    options = command.parse(["--method", "dm:04", "--set", *settings, "--option", "flip=no", "--option", "lists=/a=b"])
+    changes = {"size": 64, "distill_lr": 1e-3, "student_lr": 1.0, "distill_start": "real"}
+    assert options.settings == preset("demo", **changes) and options.method == ["dm:4"]
+    assert check_options("ucf101", dict(options.option)) == {"flip": False, "lists": "/a=b"}
+    with pytest.raises(ValueError, match="option flip: 'never' is not true or false"):
+        check_options("ucf101", {"flip": "never"})
 
 
 def test_the_table_of_a_command(root, tmp_path, capsys):
@@ -71,19 +75,44 @@ def test_the_table_of_a_command(root, tmp_path, capsys):
     assert [record["path"].stat().st_mtime_ns for record in records] == written
 
 
-def test_what_a_command_cannot_be(root, tmp_path, capsys):
-    for more, message in [
-        (["--set", "size"], "'size' is not name=value"),
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--set", "size"], "argument --set: 'size' is not name=value (right is, say, size=64)"),
+        (["--set", "sise=3"], "argument --set: unknown setting 'sise'; did you mean 'size'? (right is, say, size=64)"),
+        (["--set", "size=big"], "argument --set: 'big' is not a whole number"),
+        (["--set", "search_p=2"], "argument --set: setting search_p is a number from 0 to 1, got 2"),
+        (["--set", "distill_optimizer=adam", "distill_lr_unit=curvature"], "argument --set: setting distill_lr_unit="),
         (["--jobs", "2", "--dask", "tcp://here:1"], "not allowed with argument"),
+        (["--jobs", "0"], "argument --jobs: 0 processes make nothing; -1 is one a core (right is, say, 2)"),
+        (["--jobs", "two"], "argument --jobs: 'two' is not a whole number (right is, say, 2)"),
         (["--preset", "papre"], "invalid choice: 'papre'"),
-    ]:
-        with pytest.raises(SystemExit):
-            command.run(words(root, tmp_path, *more))
-        assert message in capsys.readouterr().err
-    with pytest.raises(ValueError, match="unknown setting 'sise'; did you mean 'size'"):
-        command.run(words(root, tmp_path, "--set", "sise=3"))
-    with pytest.raises(ValueError, match="unknown method 'dmm'"):
-        command.run(words(root, tmp_path, methods=["random", "dmm"]))
+        (["--dataset", "ucf102"], "argument --dataset: unknown dataset 'ucf102'"),
+        (
+            ["--root", "/no such"],
+            "argument --root: '/no such' is no folder that is here (right is, say, /data",
+        ),
+        (["--published", "/no such"], "argument --published: '/no such' is no folder that is here"),
+        (["--runs", os.devnull], "argument --runs: '/dev/null' is, or is in, a file and no folder"),
+        (["--method", "dmm"], "argument --method: unknown method 'dmm'; did you mean 'dm'? (right is, say, david)"),
+        (["--method", "dm:0"], "argument --method: method 'dm:0': the option of dm is a segment length L"),
+        (["--ipc", "0"], "argument --ipc: 0 is not a number of at least 1 (right is, say, 1)"),
+        (["--ipc", "1", "1.5"], "argument --ipc: '1.5' is not a whole number"),
+        (["--seed", "-1"], "argument --seed: -1 is not a number of at least 0 (right is, say, 0)"),
+        (["--seed", "[0,1]"], "argument --seed: '[0,1]' is not a whole number"),
+        (["--device", "gpu"], "argument --device: 'gpu' is not cpu, cuda, or a GPU by its number"),
+        (["--option", "flip"], "argument --option: 'flip' is not name=value"),
+        (["--option", "flip=2"], "or --option: option flip: '2' is not true or false"),
+        (["--option", "flop=no"], "or --option: unknown option 'flop'; did you mean 'flip'?"),
+        (["--option", "split=9"], "trainlist09.txt is missing: split=9 needs it"),
+        (["--option", "missing=no"], "missing='no': choose 'error' or 'skip'"),
+    ],
+)
+def test_what_a_command_cannot_be(root, tmp_path, capsys, more, message):
+    with pytest.raises(SystemExit):
+        command.run(words(root, tmp_path, *more))
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("david run: error: ") and message in last
     assert not list(tmp_path.iterdir())
 
 
@@ -134,8 +163,9 @@ def test_two_processes_make_what_one_makes(root, tmp_path):
     assert done == [12, 11], output
     assert not list(runs.glob("*.json"))
     (work,) = (path for path in (runs / "work").iterdir() if path.is_dir())
-    kept = {"search.json", "checkpoint-0-of-2.safetensors", "checkpoint-1-of-2.safetensors"}
-    assert {path.name for path in work.iterdir()} == kept
+    kept = {"search.json", "checkpoint.safetensors"}
+    ranks = {path.name: {own.name for own in path.iterdir()} for path in work.iterdir()}
+    assert ranks == {"rank-0-of-2": kept, "rank-1-of-2": kept}
 
     with torchrun(script, second, "-1", *arguments) as resumed:
         output = resumed.communicate(timeout=120)[0]
@@ -143,7 +173,7 @@ def test_two_processes_make_what_one_makes(root, tmp_path):
     assert "not sharded, so made by the first rank while the others wait: random\n" in output
     assert output.count("top-1") == len(METHODS)  # one line a record, not one a rank
     lines = {rank: (second / f"{rank}.txt").read_text().splitlines() for rank in (0, 1)}
-    assert lines[0] == [f"2 2 2 {k}" for k in range(4)]  # of DAViD nothing was left to do
+    assert lines[0] == [f"2 {k}" for k in range(4)]  # of DAViD nothing was left to do
     assert [line[-1] for line in lines[1]] == ["2", "3", "0", "1", "2", "3"]
 
     one, two = (

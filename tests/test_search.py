@@ -4,9 +4,9 @@ import pytest
 import torch
 from toy import noise_clips
 
-from david.algorithm import expected_costs, learn_policy
+from david.algorithm import learn_policy
+from david.runs.costs import expected_costs, search_costs
 from david.runs.settings import RULES, preset
-from david.support.costs import search_costs
 from david.support.files import read_json
 
 BEST = (1, 2, 8, 4, 8, 1)  # the best L of six classes
@@ -14,6 +14,8 @@ BEST = (1, 2, 8, 4, 8, 1)  # the best L of six classes
 
 class KnownReward:
     """Largest at the L of BEST, with a little noise that differs from episode to episode."""
+
+    identity = "known"
 
     def __init__(self, noise=0.0, raise_at=None):
         self.noise, self.raise_at = torch.Generator().manual_seed(7), raise_at
@@ -36,8 +38,8 @@ class FakeDistiller:
 
     made = []
 
-    def __init__(self, train, policy, *, ipc, seed, settings, folder):
-        self.policy, self.seed, self.ipc, self.folder, self.steps = policy.tolist(), seed, ipc, folder, 0
+    def __init__(self, train, policy, *, ipc, seed, settings, classes, experts):
+        self.policy, self.seed, self.ipc, self.steps = policy.tolist(), seed, ipc, 0
         self.videos = torch.randn(len(policy), 1, 1, 1, 1, 1, generator=torch.Generator().manual_seed(seed))
         self.made.append(self)
 
@@ -65,8 +67,8 @@ def settings(**changes):
     return preset("smoke", **own | changes)
 
 
-def search(train, reward, *, seed=0, journal=None, **changes):
-    return learn_policy(train, reward, ipc=1, seed=seed, settings=settings(**changes), journal=journal)
+def search(train, reward, *, seed=0, work=None, **changes):
+    return learn_policy(train, reward, ipc=1, seed=seed, settings=settings(**changes).algorithm, work=work)
 
 
 def untimed(episodes):
@@ -104,10 +106,9 @@ def test_an_episode_is_rewarded_for_what_would_be_stored(train, made, tmp_path):
             return super().distance(videos, policy)
 
     one = settings(search_warmup=0, search_episodes=1, search_beta=1.0, distill_iterations=3)
-    learn_policy(train, Seen(), ipc=1, seed=0, settings=one, folder=tmp_path)
+    learn_policy(train, Seen(), ipc=1, seed=0, settings=one.algorithm)
     (distiller,) = made
     assert torch.equal(seen[0], distiller.videos) and torch.equal(seen[1], distiller.videos + 3) and len(seen) == 2
-    assert distiller.folder == tmp_path  # of the experts
 
 
 def test_the_papers_rule_repeats_what_it_tried_first(train, made):
@@ -129,19 +130,19 @@ def test_an_interrupted_search_goes_on_where_it_was(train, made, tmp_path, after
     changes = {"search_warmup": 1, "search_p": 0.5}
     whole = search(train, KnownReward(), **changes)
     made.clear()
-    journal = tmp_path / "search.json"
+    work, journal = tmp_path, tmp_path / "search.json"
     with pytest.raises(KeyboardInterrupt):
-        search(train, KnownReward(raise_at=after), journal=journal, **changes)
+        search(train, KnownReward(raise_at=after), work=work, **changes)
     assert len(read_json(journal)["episodes"] if journal.exists() else []) == after
     made.clear()
-    resumed = search(train, KnownReward(), journal=journal, **changes)
+    resumed = search(train, KnownReward(), work=work, **changes)
     assert len(made) == 10 - after
     assert untimed(resumed.episodes) == untimed(whole.episodes) == untimed(read_json(journal)["episodes"])
     assert torch.equal(resumed.policy, whole.policy) and torch.equal(resumed.mean_reward, whole.mean_reward)
     made.clear()
-    assert search(train, KnownReward(), journal=journal, **changes).episodes == resumed.episodes and not made
+    assert search(train, KnownReward(), work=work, **changes).episodes == resumed.episodes and not made
     with pytest.raises(ValueError, match=r"search\.json is the journal of another search"):
-        search(train, KnownReward(), seed=1, journal=journal, **changes)
+        search(train, KnownReward(), seed=1, work=work, **changes)
 
 
 def test_episodes_of_one_warm_up_round_share_their_noise(train):

@@ -7,13 +7,12 @@ from hypothesis import strategies as st
 from test_matching import SGD
 from toy import noise_clips
 
+from david.algorithm import david
 from david.data.clips import Clips
-from david.matching import Distiller, Features
-from david.method_dm import distill
+from david.matching import Distiller, Features, noise, start_videos
 from david.reward import TeacherReward
 from david.runs import sharding
-from david.start import noise, start_videos
-from david.support.loop import Loop
+from david.sets import DistilledSet
 from david.support.seeds import generator
 from david.training import load_teacher
 
@@ -26,21 +25,13 @@ def train():
     return noise_clips(labels=(0, 1, 2, 3, 4, 4) + (0, 1, 2, 3) * 3, flip=True)
 
 
-@pytest.fixture
-def ranks(monkeypatch):
-    """Call it with (function, size): what the function returns on each rank of so many, which do not communicate."""
+def shares(size) -> list[range]:
+    """The classes of each of so many ranks."""
+    return [range(5 * rank // size, 5 * (rank + 1) // size) for rank in range(size)]
 
-    def on_each(function, size):
-        found = []
-        with monkeypatch.context() as patch:
-            patch.setattr(sharding, "size", lambda: size)
-            patch.setattr(sharding, "gather", lambda part, count: part)
-            for rank in range(size):
-                patch.setattr(sharding, "rank", lambda rank=rank: rank)
-                found.append(function())
-        return found
 
-    return on_each
+def some(policy, classes):
+    return policy[classes.start : classes.stop]
 
 
 def test_one_rank_has_all_classes_and_nobody_to_talk_to():
@@ -81,9 +72,10 @@ def test_shares_are_consecutive_and_even(size, more):
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-def test_more_ranks_than_classes(ranks):
+def test_more_ranks_than_classes(monkeypatch):
+    monkeypatch.setattr(sharding, "size", lambda: 6)
     with pytest.raises(ValueError, match="6 processes have only 5 classes to share; start at most 5"):
-        ranks(lambda: sharding.share(5), 6)
+        sharding.share(5)
 
 
 @pytest.mark.parametrize("shape", [(3, 16), (5, 7), (1, 24), (40, 2, 3, 3), (33, 17)])
@@ -114,62 +106,94 @@ def test_real_clips_of_all_classes_are_one_stream(train, monkeypatch):
 
     monkeypatch.setattr(Clips, "batch", seeing)
     settings = SGD.replace(distill_batch_real=3)
-    Features(train, seed=3, settings=settings).draw(7)
+    Features(train, seed=3, settings=settings.distill).draw(7)
     whole = torch.cat(seen), torch.cat(mirrored)
     assert torch.equal(whole[0], picks) and torch.equal(whole[1], coins < 0.5)
     seen.clear(), mirrored.clear()
-    Features(train, seed=3, settings=settings, classes=range(1, 3)).draw(7)
+    Features(train, seed=3, settings=settings.distill, classes=range(1, 3)).draw(7)
     part = slice(3, 9)
     assert torch.equal(torch.cat(seen), whole[0][part]) and torch.equal(torch.cat(mirrored), whole[1][part])
 
 
 @pytest.mark.parametrize("start", ["noise", "real"])
 @pytest.mark.parametrize("size", [2, 3])
-def test_shares_together_are_the_whole(train, ranks, start, size):
-    settings = SGD.replace(distill_start=start, distill_lr=1000.0)
+def test_shares_together_are_the_whole(train, start, size):
+    settings = SGD.replace(distill_start=start, distill_lr=1000.0).distill
 
-    def videos():
-        distiller = Distiller(train, POLICY, ipc=2, seed=5, settings=settings)
+    def videos(classes=None):
+        policy = POLICY if classes is None else some(POLICY, classes)
+        distiller = Distiller(train, policy, ipc=2, seed=5, settings=settings, classes=classes)
         begun = distiller.videos.clone()
         distiller.run(2)
         return begun, distiller.videos, distiller.identity()
 
     begun, done, identity = videos()
-    parts = ranks(videos, size)
+    parts = [videos(classes) for classes in shares(size)]
     assert torch.equal(torch.cat([part[0] for part in parts]), begun)
     torch.testing.assert_close(torch.cat([part[1] for part in parts]), done, rtol=1e-4, atol=1e-4)
     assert (done - begun).abs().mean() > 1e-2
     assert len({identity, *(part[2] for part in parts)}) == size + 1
 
 
-def test_distances_together_are_the_whole(train, ranks):
-    teacher = load_teacher(train, settings=SGD.replace(teacher_steps=1))
+def test_distances_together_are_the_whole(train):
+    teacher = load_teacher(train, seed=0, settings=SGD.replace(teacher_steps=1).teacher)
     videos = start_videos(train, POLICY, ipc=1, seed=0, kind="noise")
+    whole = TeacherReward(teacher, train).distance(videos, POLICY)
+    parts = [
+        TeacherReward(teacher, train, classes=classes).distance(some(videos, classes), some(POLICY, classes))
+        for classes in shares(3)
+    ]
+    torch.testing.assert_close(torch.cat(parts), whole, rtol=1e-4, atol=1e-5)
 
-    def distance():
-        classes = sharding.share(5)
-        return TeacherReward(teacher, train).distance(videos[classes.start : classes.stop], POLICY)
 
-    torch.testing.assert_close(torch.cat(ranks(distance, 3)), distance(), rtol=1e-4, atol=1e-5)
+def test_searches_together_are_the_whole(train):
+    """Each with the draws of all classes: Eq. 3 explores after the first episode."""
+    settings = SGD.replace(search_episodes=4, search_warmup=0, distill_iterations=2).algorithm
+    teacher = load_teacher(train, seed=0, settings=SGD.replace(teacher_steps=1).teacher)
+
+    def found(classes=None):
+        return david(train, teacher, ipc=1, seed=2, settings=settings, classes=classes, synthesis=False)
+
+    whole, parts = found(), [found(classes) for classes in shares(2)]
+    assert torch.equal(torch.cat([part.policy for part in parts]), whole.policy)
+    assert [name for part in parts for name in part.classes] == whole.classes
+    for episode, *own in zip(*(made.info["search"]["episodes"] for made in (whole, *parts)), strict=True):
+        assert [length for part in own for length in part["frames_per_segment"]] == episode["frames_per_segment"]
+        assert [r for part in own for r in part["reward"]] == pytest.approx(episode["reward"], rel=1e-4)
+        assert sum(part["forward"] for part in own) == episode["forward"]
 
 
-def test_every_rank_has_a_checkpoint_of_its_own(train, ranks, monkeypatch, tmp_path):
-    run, step, steps = Loop.run, Distiller.step, []
-    monkeypatch.setattr(Loop, "run", lambda *args, **options: run(*args, **options, every=1))
-    monkeypatch.setattr(Distiller, "step", lambda self: steps.append((self.classes, self.iteration)) or step(self))
+def test_what_ranks_made_is_put_together(monkeypatch):
+    """Two ranks of one class each, which hear what the other would say."""
 
-    def videos(iterations, work=tmp_path):
-        settings = SGD.replace(distill_iterations=iterations)
-        monkeypatch.setattr("david.method_dm.DistilledSet", lambda videos, *_: videos)
-        monkeypatch.setattr(Distiller, "identity", lambda self: f"but for the iterations, {self.classes}")
-        return distill(train, ipc=1, seed=0, settings=settings, work=work)
+    def episode(c):
+        return {
+            "frames_per_segment": [8 - c], "start": [2.0 + c], "distance": [1.0 + c], "reward": [0.5 + c],
+            "iterations": 3, "forward": 10 + c, "backward": 4 + c, "seconds": 1.5 + c,
+        }  # fmt: skip
 
-    ranks(lambda: videos(1), 2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"checkpoint-{k}-of-2.safetensors" for k in (0, 1)]
-    steps.clear()
-    parts = ranks(lambda: videos(2), 2)
-    assert steps == [(range(0, 2), 1), (range(2, 5), 1)]
-    torch.testing.assert_close(torch.cat(parts), videos(2, None), rtol=1e-4, atol=1e-4)
-    steps.clear()
-    ranks(lambda: videos(2), 3)  # other shares: from the beginning
-    assert [iteration for _, iteration in steps] == [0, 1] * 3
+    infos = [
+        {
+            "curve": [[0, 1.0 + c], [3, 0.5 + c]],
+            "search": {"actions": [1, 8], "episodes": [episode(c)]},
+            "sweep": [{"iteration": 0, "distance": [[1.0 + c], [2.0 + c]]}],
+        }
+        for c in (0, 1)
+    ]
+    monkeypatch.setattr(sharding, "size", lambda: 2)
+    monkeypatch.setattr(sharding, "gather", lambda part, count: torch.cat([part, part + 1]))
+    monkeypatch.setattr(sharding, "spread", lambda count, function: infos)
+    part = DistilledSet(torch.zeros(1, 1, 8, 3, 2, 2), torch.tensor([1]), ["a"], infos[0])
+    whole = sharding.joined(part, ["a", "b"])
+    assert whole.classes == ["a", "b"] and whole.policy.tolist() == [1, 2] and len(whole.videos) == 2
+    assert whole.info["curve"] == [[0, 3.0], [3, 2.0]]
+    assert whole.info["sweep"] == [{"iteration": 0, "distance": [[1.0, 2.0], [2.0, 3.0]]}]
+    assert whole.info["search"] == {
+        "actions": [1, 8],
+        "episodes": [
+            {
+                "frames_per_segment": [8, 7], "start": [2.0, 3.0], "distance": [1.0, 2.0], "reward": [0.5, 1.5],
+                "iterations": 3, "forward": 21, "backward": 9, "seconds": 2.5,
+            }
+        ],
+    }  # fmt: skip

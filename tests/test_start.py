@@ -5,8 +5,8 @@ import pytest
 import torch
 from toy import clips_of, counting_clips, shades
 
-from david.data.clips import denormalise
-from david.start import start_videos
+from david.matching import start_videos
+from david.support.pixels import denormalise
 
 
 def test_noise_start_is_normal_and_ignores_the_policy():
@@ -100,7 +100,7 @@ def test_means_repeat_where_a_class_has_fewer_clips():
 def test_means_of_some_classes_are_those_among_all():
     train = flat_clips([0, 9, 60, 200, 3, 77, 150, 250], [0, 1] * 4)
     whole = start_videos(train, torch.tensor([4, 2]), ipc=1, seed=1, kind="mean")
-    part = start_videos(train, torch.tensor([4, 2]), ipc=1, seed=1, kind="mean", classes=range(1, 2))
+    part = start_videos(train, torch.tensor([2]), ipc=1, seed=1, kind="mean", classes=range(1, 2))
     assert torch.equal(part, whole[1:])
 
 

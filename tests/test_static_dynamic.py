@@ -1,13 +1,15 @@
 """What VDSD stores: clips by hand, their numbers, the budget, the file, and gradients through the clips."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
 from test_distilled import rng
 
 from david.baselines.static_dynamic import StaticDynamicSet, hallucinate, load_set
-from david.sets import DistilledSet
+from david.sets import DistilledSet, StoredSet
 
 
 def make(classes=3, ipc=2, frames=8, size=4) -> StaticDynamicSet:
@@ -123,6 +125,7 @@ def test_each_kind_of_file_says_what_it_is(tmp_path):
     videos = DistilledSet(torch.zeros(1, 1, 8, 3, 2, 2), torch.tensor([8]), ["a"])
     plain, ours = videos.save(tmp_path / "plain.safetensors"), make().save(tmp_path / "ours.safetensors")
     assert type(load_set(plain)) is DistilledSet
+    assert type(StoredSet.load(plain)) is DistilledSet and type(StoredSet.load(ours)) is StaticDynamicSet
     with pytest.raises(ValueError, match=r"plain\.safetensors has format 'david-distilled-set/1'.*'david-static-dyn"):
         StaticDynamicSet.load(plain)
     with pytest.raises(ValueError, match=r"ours\.safetensors has format 'david-static-dynamic-set/1'.*'david-distil"):
@@ -168,3 +171,44 @@ def test_clips_have_a_gradient_to_everything_stored():
     assert memory.static.grad.abs().sum((2, 3, 4)).nonzero().tolist() == [[1, 1]]
     assert memory.dynamic.grad.abs().sum((2, 3, 4, 5)).nonzero().tolist() == [[1, 0]]
     assert not memory.videos.requires_grad
+
+
+# What a reader does who has a set and torch, and neither videos nor what reads them; in another process, where nothing
+# else was imported.
+ELSEWHERE = """
+import sys
+sys.modules |= dict.fromkeys(("av", "decord", "fcntl", "resource"))  # to import one is an error
+{statement}
+data = load({path!r})
+import torch
+from david.training import Settings, train_on
+assert type(data).__name__ == {kind!r}
+train_on(data, seed=0, settings=Settings(steps=1, batch=4, width=0.125))
+assert not {{"david.data.video", "david.data.cache", "david.data.workers", "david.data.clips"}} & set(sys.modules)
+"""
+
+
+@pytest.mark.parametrize("kind", ["DistilledSet", "StaticDynamicSet"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from david import load_set as load",
+        "from david.baselines.static_dynamic import load_set as load",
+        "from david.sets import StoredSet; load = StoredSet.load",
+        "import david; david.DistilledSet; load = david.load_set",
+    ],
+)
+def test_a_set_is_loaded_and_trained_on_by_whoever_has_torch_alone(tmp_path, statement, kind):
+    videos = DistilledSet(torch.zeros(2, 1, 8, 3, 48, 48), torch.tensor([8, 2]), ["a", "b"])
+    path = (videos if kind == "DistilledSet" else make(classes=2, ipc=1, size=48)).save(tmp_path / "set.safetensors")
+    code = ELSEWHERE.format(statement=statement.format(kind=kind), path=str(path), kind=kind)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_subclass_of_ones_own_changes_no_loading(tmp_path):
+    class Mine(DistilledSet):
+        pass
+
+    path = DistilledSet(torch.zeros(1, 1, 8, 3, 2, 2), torch.tensor([8]), ["a"]).save(tmp_path / "set.safetensors")
+    assert [type(kind.load(path)) for kind in (DistilledSet, StoredSet, Mine)] == [DistilledSet, DistilledSet, Mine]

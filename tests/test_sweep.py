@@ -9,10 +9,12 @@ from toy import noise_clips
 from david import Experiment, Store
 from david.baselines.static_dynamic import load_set
 from david.matching import Distiller
+from david.reward import TeacherReward
+from david.runs.costs import search_costs
 from david.runs.records import summary
 from david.runs.settings import preset
-from david.support.costs import search_costs
-from david.sweep import Sweep, sweep
+from david.sweep import Sweep, Sweeps
+from david.training import load_teacher
 
 TINY = preset("smoke", width=0.125, distill_batch_real=2)
 
@@ -28,8 +30,8 @@ def test_a_policy_taken_from_a_sweep_is_that_of_its_own_run(train):
     A pixel that is rounded to 8 bits would make a grey level of it.
     """
     policy, settings = torch.tensor([8, 2, 1]), TINY.replace(distill_range="free", distill_lr=10.0)
-    sweep = Sweep(train, ipc=2, seed=3, settings=settings)
-    own = Distiller(train, policy, ipc=2, seed=3, settings=settings)
+    sweep = Sweep(train, ipc=2, seed=3, settings=settings.distill)
+    own = Distiller(train, policy, ipc=2, seed=3, settings=settings.distill)
     start = own.videos.detach().clone()
     assert torch.equal(sweep.videos(policy), start)
     for loop in (sweep, own):
@@ -39,19 +41,19 @@ def test_a_policy_taken_from_a_sweep_is_that_of_its_own_run(train):
 
 
 def test_whole_runs_of_one_length_are_identical(train):
-    sweep = Sweep(train, ipc=1, seed=0, settings=TINY)
+    sweep = Sweep(train, ipc=1, seed=0, settings=TINY.distill)
     sweep.run(3)
     for length in sweep.actions:
         policy = torch.full((3,), length)
-        own = Distiller(train, policy, ipc=1, seed=0, settings=TINY)
+        own = Distiller(train, policy, ipc=1, seed=0, settings=TINY.distill)
         own.run(3)
         assert torch.equal(sweep.videos(policy), own.distilled()) and torch.equal(sweep.runs[length].videos, own.videos)
 
 
 def test_a_whole_run_of_a_mixed_policy_is_as_near_as_one_begun_a_millionth_off(train):
     policy, settings = torch.tensor([8, 2, 1]), TINY.replace(distill_range="free", distill_lr=10.0)
-    swept = Sweep(train, ipc=1, seed=0, settings=settings)
-    own, off = (Distiller(train, policy, ipc=1, seed=0, settings=settings) for _ in range(2))
+    swept = Sweep(train, ipc=1, seed=0, settings=settings.distill)
+    own, off = (Distiller(train, policy, ipc=1, seed=0, settings=settings.distill) for _ in range(2))
     with torch.no_grad():
         off.videos += 1e-6 * torch.randn(off.videos.shape, generator=torch.Generator().manual_seed(0))
     for loop in (swept, own, off):
@@ -63,17 +65,17 @@ def test_a_whole_run_of_a_mixed_policy_is_as_near_as_one_begun_a_millionth_off(t
 
 
 def test_a_sweep_continues_from_its_checkpoint(train, tmp_path):
-    whole, path = Sweep(train, ipc=1, seed=0, settings=TINY), tmp_path / "checkpoint.safetensors"
+    whole, path = Sweep(train, ipc=1, seed=0, settings=TINY.distill), tmp_path / "checkpoint.safetensors"
     whole.run(4)
-    first = Sweep(train, ipc=1, seed=0, settings=TINY)
+    first = Sweep(train, ipc=1, seed=0, settings=TINY.distill)
     first.run(2, checkpoint=path, every=2)
-    second = Sweep(train, ipc=1, seed=0, settings=TINY)
+    second = Sweep(train, ipc=1, seed=0, settings=TINY.distill)
     second.run(4, checkpoint=path)
     for length in whole.actions:
         own, other = whole.runs[length], second.runs[length]
         assert torch.equal(other.videos, own.videos) and torch.equal(other.distilled(), own.distilled())
     with pytest.raises(ValueError, match="another distillation"):
-        Sweep(train, ipc=1, seed=1, settings=TINY).run(4, checkpoint=path)
+        Sweep(train, ipc=1, seed=1, settings=TINY.distill).run(4, checkpoint=path)
 
 
 def table(folder, methods, settings, **options):
@@ -111,12 +113,13 @@ def test_records_out_of_sweeps_are_those_of_runs_of_their_own(tmp_path):
 
 
 def test_a_sweep_is_made_once_and_one_that_is_torn_is_named(train, tmp_path, monkeypatch):
-    arguments = {"ipc": 1, "seed": 0, "settings": TINY, "iterations": 1, "folder": tmp_path}
-    whole, policy = sweep(train, **arguments), torch.tensor([8, 2, 1])
+    reward = TeacherReward(load_teacher(train, seed=0, settings=TINY.teacher), train)
+    sweeps, one = Sweeps(train, TINY.distill, reward, tmp_path), {"ipc": 1, "seed": 0, "iterations": 1}
+    whole, policy = sweeps.get(**one), torch.tensor([8, 2, 1])
     assert whole.videos(policy).shape == (3, 1, 8, 3, 48, 48) and len(whole.notes) == 2
     monkeypatch.setattr(Sweep, "step", lambda self: pytest.fail("this was to be read, not made"))
-    assert torch.equal(sweep(train, **arguments).videos(policy), whole.videos(policy))
+    assert torch.equal(sweeps.get(**one).videos(policy), whole.videos(policy))
     (path,) = tmp_path.glob("sweep-*.safetensors")
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ValueError, match=f"{path.name} is not a whole sweep .*; delete it to make one anew"):
-        sweep(train, **arguments)
+        sweeps.get(**one)

@@ -65,5 +65,5 @@ def test_the_recomputation_is_shown_where_its_report_is_published(tmp_path):
 
 
 def test_a_page_that_was_not_run(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"a\.ipynb was not made by this version of david\.book"):
+    with pytest.raises(FileNotFoundError, match=r"a\.ipynb was not made by this version of davidbook\.build"):
         write_page(tmp_path, PLAN)

@@ -7,7 +7,7 @@ from toy import noise_clips
 from david.c3d import C3D
 from david.runs.settings import preset
 from david.sets import DistilledSet, RealSet
-from david.training import embed_clips, load_teacher, train_network, train_on
+from david.training import LOOK, Settings, check_loss, embed_clips, load_teacher, train_network, train_on
 
 TINY = preset("smoke", width=0.125, teacher_steps=2, teacher_batch=4, student_steps=2, student_batch=4)
 RECIPE = {"steps": 2, "lr": 0.01, "optimizer": "sgd"}
@@ -76,13 +76,31 @@ def test_adam_follows_one_cycle(net, monkeypatch):
     assert rates[: peak + 1] == sorted(rates[: peak + 1]) and rates[peak:] == sorted(rates[peak:], reverse=True)
 
 
-def test_an_infinite_loss_is_an_error(net):
+@pytest.mark.parametrize("bad", [1, 2, 5])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_an_infinite_loss_is_an_error_at_its_step(net, bad, value, optimizer):
+    drawn = []
+
     def broken(random):
         clips, labels = draw(random)
-        return clips * torch.nan, labels
+        drawn.append(len(drawn) + 1)
+        return clips * (value if drawn[-1] == bad else 1), labels
 
-    with pytest.raises(FloatingPointError, match=r"teacher: the loss is nan after 2 steps; lower the learning rate"):
-        train_network(net, broken, **RECIPE, seed=0, desc="teacher")
+    message = rf"teacher of 9 steps: the loss is nan at step {bad}; lower the learning rate"
+    with pytest.raises(FloatingPointError, match=message):
+        train_network(net, broken, **RECIPE | {"steps": 9, "optimizer": optimizer}, seed=0, desc="teacher")
+    assert len(drawn) == bad
+
+
+def test_a_gpu_is_waited_for_at_some_steps_alone():
+    """The device "meta" is no CPU and has no values, so that a look at one is an error of torch."""
+    loss = torch.empty((), device="meta")
+    for step in (1, LOOK - 1, LOOK + 1):
+        check_loss(loss, step, "student")
+    for step, last in ((LOOK, False), (3 * LOOK, False), (LOOK + 1, True)):
+        with pytest.raises(RuntimeError):
+            check_loss(loss, step, "student", last=last)
 
 
 def test_unknown_optimizer(net):
@@ -96,12 +114,13 @@ def test_embeds_every_clip_in_order(train):
     torch.testing.assert_close(embed_clips(net, train, batch=3), expected)
 
 
-def test_a_stage_has_its_own_recipe(train, monkeypatch):
+def test_a_stage_has_its_own_recipe(monkeypatch):
     asked = []
     monkeypatch.setattr("david.training.train_network", lambda net, draw, **recipe: asked.append((net, draw, recipe)))
-    settings = TINY.replace(teacher_steps=7, teacher_lr=0.5, teacher_optimizer="sgd", student_batch=3, frames=16)
+    settings = TINY.replace(teacher_steps=7, teacher_lr=0.5, teacher_optimizer="sgd", student_batch=3)
+    train = noise_clips(frames=16)
     for stage in ("teacher", "student"):
-        train_on(RealSet(train), stage=stage, seed=9, settings=settings)
+        train_on(RealSet(train), seed=9, settings=getattr(settings, stage), desc=stage)
     (net, teacher_draw, teacher), (_, student_draw, student) = asked
     assert teacher == {"steps": 7, "lr": 0.5, "optimizer": "sgd", "seed": 9, "desc": "teacher"}
     assert student == {"steps": 2, "lr": TINY.student_lr, "optimizer": "adam", "seed": 9, "desc": "student"}
@@ -110,34 +129,31 @@ def test_a_stage_has_its_own_recipe(train, monkeypatch):
     assert net.embed_dim == C3D(3, 16, 48, 0.125).embed_dim and net.classifier.out_features == 3
 
 
-@pytest.mark.parametrize(("stage", "optimizer"), [("student", "sgd"), ("student", "adam"), ("teacher", "sgd")])
-def test_students_take_the_learning_rate_that_was_learned_with_the_set(monkeypatch, stage, optimizer):
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_students_take_the_learning_rate_that_was_learned_with_the_set(monkeypatch, optimizer):
     rates = []
     monkeypatch.setattr("david.training.train_network", lambda net, draw, *, lr, **recipe: rates.append(lr))
-    settings = TINY.replace(
-        student_lr=0.3, teacher_lr=0.3, student_optimizer=optimizer, teacher_optimizer=optimizer
-    )  # fmt: skip
+    settings = Settings(lr=0.3, optimizer=optimizer)
     for info in ({"student_lr": 0.02}, {}):
         source = DistilledSet(torch.zeros(2, 1, 8, 3, 48, 48), torch.tensor([8, 8]), ["a", "b"], info)
-        train_on(source, stage=stage, seed=0, settings=settings)
-    assert rates == [0.02 if (stage, optimizer) == ("student", "sgd") else 0.3, 0.3]
+        train_on(source, seed=0, settings=settings)
+    assert rates == [0.02 if optimizer == "sgd" else 0.3, 0.3]
 
 
 def test_the_teacher_is_trained_once_and_read_back(train, monkeypatch, tmp_path):
-    first = load_teacher(train, settings=TINY, folder=tmp_path)
-    assert torch.equal(weights(first), weights(load_teacher(train, settings=TINY)))
+    first = load_teacher(train, seed=TINY.teacher_seed, settings=TINY.teacher, folder=tmp_path)
+    assert torch.equal(weights(first), weights(load_teacher(train, seed=TINY.teacher_seed, settings=TINY.teacher)))
     (path,) = tmp_path.glob("*.safetensors")
     assert path.name.startswith("teacher-")
 
     trained = []
     monkeypatch.setattr("david.training.train_on", lambda *args, **kwargs: trained.append(kwargs) or first)
-    again = load_teacher(train, settings=TINY.replace(student_steps=9, distill_lr=1.0), folder=tmp_path)
+    again = load_teacher(train, seed=0, settings=TINY.teacher, folder=tmp_path)
     assert not trained and not again.training and torch.equal(weights(again), weights(first))
     torch.testing.assert_close(embed_clips(again, train), embed_clips(first, train), rtol=0, atol=0)
-    for changes in ({"teacher_seed": 1}, {"teacher_lr": 0.5}, {"width": 0.25}):
-        load_teacher(train, settings=TINY.replace(**changes), folder=tmp_path)
-    load_teacher(noise_clips(seed=1).subset(range(6)), settings=TINY, folder=tmp_path)
-    assert [kwargs["stage"] for kwargs in trained] == ["teacher"] * 4
+    for seed, changes in ((1, {}), (0, {"teacher_lr": 0.5}), (0, {"width": 0.25})):
+        load_teacher(train, seed=seed, settings=TINY.replace(**changes).teacher, folder=tmp_path)
+    load_teacher(noise_clips(seed=1).subset(range(6)), seed=0, settings=TINY.teacher, folder=tmp_path)
     assert [kwargs["seed"] for kwargs in trained] == [1, 0, 0, 0]
     assert len(list(tmp_path.glob("*.safetensors"))) == 5
 
@@ -148,7 +164,7 @@ def test_a_student_learns_a_separable_set(optimizer):
     videos += torch.tensor([1.5, -1.5]).view(2, 1, 1, 1, 1, 1)  # bright and dark
     distilled = DistilledSet(videos, torch.tensor([8, 2]), ["bright", "dark"])
     settings = TINY.replace(student_optimizer=optimizer, student_lr=0.01, student_steps=30, student_batch=6)
-    student = train_on(distilled, stage="student", seed=0, settings=settings)
+    student = train_on(distilled, seed=0, settings=settings.student)
     clips, labels = distilled.batch(torch.Generator().manual_seed(1), 10)
     logits = student(clips)
     assert (logits.argmax(1) == labels).all()

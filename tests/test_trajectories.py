@@ -8,7 +8,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 from toy import noise_clips
 
-from david.baselines.trajectories import (
+from david.baselines.mtt import (
     Experts,
     TrajectoryLoss,
     flatten,
@@ -152,7 +152,7 @@ def test_experts_are_kept_and_not_trained_again(train, experts, tmp_path, monkey
             raise KeyboardInterrupt
         return original(train, number, settings=settings)
 
-    monkeypatch.setattr("david.baselines.trajectories.train_expert", counted)
+    monkeypatch.setattr("david.baselines.mtt.train_expert", counted)
     with pytest.raises(KeyboardInterrupt):
         load_experts(train, settings=TINY, folder=tmp_path)
     assert len(list(tmp_path.glob("*.safetensors"))) == 1 and not list(tmp_path.glob("*.part"))
@@ -188,7 +188,7 @@ def test_a_file_that_is_no_expert_is_named(train, tmp_path):
 
 
 def test_a_diverging_expert_is_an_error(train):
-    with pytest.raises(FloatingPointError, match="expert 0 diverged within 3 epochs; lower expert_lr"):
+    with pytest.raises(FloatingPointError, match="expert 0: the loss is nan at step 2; lower expert_lr"):
         load_experts(train, settings=TINY.replace(expert_lr=1e20))
 
 

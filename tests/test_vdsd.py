@@ -6,11 +6,11 @@ from toy import noise_clips
 
 from david.baselines import vdsd
 from david.baselines.gradient_matching import GradientMatcher
+from david.baselines.mtt import load_experts
 from david.baselines.static_dynamic import StaticDynamicSet, hallucinate
-from david.baselines.trajectories import load_experts
 from david.c3d import C3D
+from david.matching import random_clips
 from david.runs.settings import preset
-from david.start import random_clips
 from david.support.loop import Loop
 from david.support.seeds import generator
 

@@ -58,7 +58,7 @@ def test_a_hanging_or_crashing_decoder_costs_its_clip_only(tmp_path, monkeypatch
     jobs = jobs_for([tmp_path / name for name in names], tmp_path / "clips.u8")
     answers = {os.path.basename(job["path"]): answer for job, answer in workers.decode_all(jobs, workers=2, timeout=4)}
     assert answers["hang.avi"] == {"error": "timed out after 4 s"}
-    assert answers["crash.avi"] == {"error": "the decoder crashed (SIGSEGV)"}
+    assert answers["crash.avi"] == {"error": "the decoder crashed (SIGSEGV)", "damaged": True}
     assert answers["exit.avi"] == {"error": "the decoder crashed (exit code 3)"}
     assert answers["absent.avi"] == {"error": "unreadable (No such file or directory)"}
     assert answers["a.avi"]["frames"] == answers["b.avi"]["frames"] == 30

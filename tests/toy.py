@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from david.data.clips import Clips, denormalise
+from david.data.clips import Clips
+from david.support.pixels import denormalise
 
 
 def clips_of(videos, labels, flip=False) -> Clips:
@@ -22,10 +23,10 @@ def clips_of(videos, labels, flip=False) -> Clips:
     )
 
 
-def noise_clips(labels=(0, 1, 2, 0, 1, 2, 0, 1), seed=0, flip=False, size=48) -> Clips:
+def noise_clips(labels=(0, 1, 2, 0, 1, 2, 0, 1), seed=0, flip=False, size=48, frames=8) -> Clips:
     """Clips of noise that C3D can take, of classes that alternate."""
     rng = np.random.default_rng(seed)
-    videos = rng.integers(0, 256, (len(labels), 8, size, size, 3), dtype=np.uint8)
+    videos = rng.integers(0, 256, (len(labels), frames, size, size, 3), dtype=np.uint8)
     videos += 40 * np.asarray(labels, dtype=np.uint8)[:, None, None, None, None]
     return clips_of(videos, labels, flip)
 

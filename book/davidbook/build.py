@@ -1,6 +1,7 @@
 """``python -m davidbook``: run the notebooks with papermill, then build the Jupyter Book from their outputs."""
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -16,8 +17,11 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from papermill.exceptions import strip_color
 
+from david.runs.parameters import there
 from david.support.files import atomic
+from david.support.values import argument
 from davidbook import execution, timings
+from davidbook.parameters import check, declared
 
 
 def load_plan(root: Path, preset: str) -> list[dict]:
@@ -27,7 +31,7 @@ def load_plan(root: Path, preset: str) -> list[dict]:
 
     Raises:
         FileNotFoundError: no such preset, or no such notebook.
-        ValueError: a parameter that the notebook does not have.
+        ValueError: a parameter that the notebook does not have, or a wrong value of one.
     """
     path = root / "book" / "params" / f"{preset}.yml"
     if not path.is_file():
@@ -42,9 +46,16 @@ def load_plan(root: Path, preset: str) -> list[dict]:
         source = root / "notebooks" / page["notebook"]
         if not source.is_file():
             raise FileNotFoundError(f"{path} names a notebook that does not exist: {source}")
-        known = papermill.inspect_notebook(str(source))
-        if unknown := sorted(set(page.get("parameters") or {}) - set(known)):
+        cells = nbformat.read(source, as_version=4).cells
+        known = declared(next(cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])))
+        given = page.get("parameters") or {}
+        if unknown := sorted(set(given) - set(known)):
             raise ValueError(f"{path}: {page['notebook']} has no parameter {unknown[0]!r}; it has {', '.join(known)}")
+        try:
+            with contextlib.chdir(source.parent):  # where it will run
+                check(known, given)
+        except ValueError as error:
+            raise ValueError(f"{path}: {page['output']}: {error}") from None
     return plan
 
 
@@ -164,15 +175,19 @@ def main(arguments: list[str] | None = None) -> int:
     """Run what has changed, report the failures together, and build the book if there were none."""
     parser = argparse.ArgumentParser(prog="python -m davidbook", description=__doc__)
     parser.add_argument("--preset", default="demo", help="parameter file in book/params (default: %(default)s)")
-    parser.add_argument("--root", type=Path, default=Path.cwd(), help="the repository (default: this folder)")
+    repository = argument(there, ".", Path)
+    parser.add_argument("--root", type=repository, default=Path.cwd(), help="the repository (default: this folder)")
     parser.add_argument("--only", help="run only the notebooks whose output name contains this")
     parser.add_argument("--force", action="store_true", help="run also what has not changed since its last run")
     options = parser.parse_args(arguments)
     root = options.root.resolve()
     # Progress bars would be frozen into the pages; frozen modules make the debugger warn at every kernel start.
     os.environ |= {"DAVID_PROGRESS": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    plan = load_plan(root, options.preset)
-    check_toc(root, plan)
+    try:
+        plan = load_plan(root, options.preset)
+        check_toc(root, plan)
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
     chosen = [page for page in plan if not options.only or options.only in page["output"]]
     if not chosen:
         parser.error(f"--only {options.only} matches no output of preset {options.preset}")

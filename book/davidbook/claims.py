@@ -8,10 +8,10 @@ from functools import cache, partial
 import pandas as pd
 
 from david.data.readers.motions import KIND
+from david.runs.costs import search_costs
 from david.runs.methods import method
 from david.runs.records import summary
 from david.runs.settings import Settings
-from david.support.costs import search_costs
 from davidbook.tables import paper_tables
 
 # The paper's rows -> our methods, the first of which stands for the row in a claim. Other names are our own methods.

@@ -2,45 +2,24 @@
 
 import hashlib
 import json
-import os
-import platform
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import suppress
 from glob import escape, glob
-from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 import nbformat
 
 import david
+from david.runs.provenance import machine, versions
 
-# The last cell of every notebook that davidbook.build runs; what it prints moves to the page's metadata.
-REPORT = "from davidbook.execution import report\n\nprint(report())"
+# The last cell of every notebook that davidbook.build runs; what it prints moves to the page's metadata. Its first line
+# is for jupyter_client, which interrupts a kernel before it ends it: a kernel that is still sending its last reply
+# would print an error. Nothing runs after this cell, so it ignores interrupts from here on, as between messages.
+REPORT = """get_ipython().kernel.pre_handler_hook = lambda: None
+from davidbook.execution import report
 
-
-def machine() -> str:
-    """Processor, the cores that this process may use, and its GPU if there is one; no host name."""
-    info = Path("/proc/cpuinfo")
-    named = re.search(r"model name\s*: (.+)", info.read_text()) if info.is_file() else None
-    model = named[1] if named else platform.processor() or platform.machine()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    torch = sys.modules.get("torch")  # to import it takes longer than a small notebook
-    gpu = f"; {torch.cuda.get_device_name()}" if torch and torch.cuda.is_available() else ""
-    return f"{model}, {cores} core{'s' * (cores != 1)}{gpu}"
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of all that david requires itself."""
-    found = {"python": platform.python_version()}
-    for requirement in requires("david") or []:
-        if "extra ==" not in requirement:
-            name = re.match(r"[\w-]+", requirement)[0]
-            with suppress(PackageNotFoundError):  # it is for another platform
-                found[name] = version(name).split("+")[0]
-    return found
+print(report())"""
 
 
 def digest(paths: Iterable[Path]) -> str:

@@ -11,8 +11,8 @@ import torch
 
 from david.c3d import C3D
 from david.data.clips import CHUNK, Clips
+from david.matching import random_clips
 from david.sets import StoredSet
-from david.start import random_clips
 from david.training import embed_clips
 
 

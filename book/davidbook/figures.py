@@ -1,7 +1,6 @@
 """Figures of the book: one style, frame strips, animations, policies."""
 
 import io
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,9 +9,10 @@ import torch
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw
 
-from david.data.clips import denormalise
 from david.partition import num_segments
 from david.runs.methods import method
+from david.support.files import write_bytes
+from david.support.pixels import denormalise
 
 # Okabe and Ito's colours, told apart by every kind of colour vision; one for each thing, in all figures.
 COLOURS = {
@@ -117,7 +117,7 @@ def animation(
     buffer = io.BytesIO()
     images[0].save(buffer, "PNG", save_all=True, append_images=images[1:], duration=milliseconds, loop=0)
     if path is not None:
-        Path(path).write_bytes(buffer.getvalue())
+        write_bytes(path, buffer.getvalue())
     return Display(data=buffer.getvalue(), format="png")
 
 

@@ -12,7 +12,9 @@ from urllib.parse import unquote, urlsplit
 
 from bs4 import BeautifulSoup
 
+from david.runs.parameters import there
 from david.support.files import atomic, write_bytes
+from david.support.values import argument
 from davidbook.build import toc_pages
 
 BROWSERS = ("google-chrome", "chromium", "chromium-browser")  # where both are, a driver is mostly that of the first
@@ -121,7 +123,8 @@ def print_pdf(document: Path, pdf: Path) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Join the pages of ``_build/html`` in the order of the contents and print them to ``_build/david.pdf``."""
     parser = argparse.ArgumentParser(prog="python -m davidbook.pdf", description=__doc__)
-    parser.add_argument("--root", type=Path, default=Path.cwd(), help="the repository (default: this folder)")
+    repository = argument(there, ".", Path)
+    parser.add_argument("--root", type=repository, default=Path.cwd(), help="the repository (default: this folder)")
     root = parser.parse_args(arguments).root.resolve()
     html, pdf = root / "_build" / "html", root / "_build" / "david.pdf"
     joined = html / "joined.html"  # beside the pages, so that it finds their images and styles

@@ -9,11 +9,10 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from david.algorithm import expected_costs
 from david.c3d import C3D
 from david.runs import records
+from david.runs.costs import clip_flops, expected_costs, student_bytes
 from david.runs.settings import Settings
-from david.support.costs import clip_flops, student_bytes
 from david.support.files import read_json
 
 

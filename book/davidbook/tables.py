@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from david.runs.methods import REAL, method
+from david.runs.provenance import percent
 from david.runs.records import summary
 
 
@@ -27,11 +28,6 @@ def paper_value(row: str | None, dataset: str, ipc: int) -> str:
     found = table[(table["row"] == row) & (table["dataset"] == dataset) & table["table"].isin([1, 2])]
     found = found[(found["ipc"] == ipc) | found["ipc"].isna()]
     return "" if found.empty else f"{found['mean'].iloc[0]} ± {found['std'].iloc[0]}"
-
-
-def percent(mean: float, std: float) -> str:
-    """Mean and deviation, fractions of 1, as tables print them."""
-    return f"{100 * mean:.1f} ± {100 * std:.1f}"
 
 
 def leader(table: pd.DataFrame, aside: Iterable[str] = ()):

@@ -9,10 +9,11 @@ from torch import nn
 from torch.nn.functional import cosine_similarity, cross_entropy
 
 from david.c3d import default_weights
-from david.data.clips import Clips, normalise
+from david.data.clips import Clips
+from david.matching import random_clips
 from david.runs.settings import Settings
-from david.start import random_clips
 from david.support.loop import Loop
+from david.support.pixels import normalise
 from david.support.seeds import derive, generator
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch.nn.functional import conv3d
 
-from david.data.clips import send
 from david.sets import DistilledSet, StoredSet
+from david.support.pixels import send
 
 
 def hallucinate(static: torch.Tensor, dynamic: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:

@@ -12,12 +12,11 @@ import torch
 from torch import nn
 
 from david.baselines.gradient_matching import GradientMatcher, random_frames, start_stream
+from david.baselines.mtt import TrajectoryLoss, load_experts
 from david.baselines.static_dynamic import StaticDynamicSet
-from david.baselines.trajectories import TrajectoryLoss, load_experts
 from david.c3d import default_weights
-from david.matching import Features, class_chunks, class_means, dm_loss, pixel_optimizer
+from david.matching import Features, class_chunks, class_means, dm_loss, pixel_optimizer, random_clips
 from david.runs.settings import Settings
-from david.start import random_clips
 from david.support.costs import shared
 from david.support.files import locked
 from david.support.loop import Loop
@@ -125,10 +124,10 @@ class DynamicMatcher(DynamicLearner):
 
     backbone = "dm"
 
-    def __init__(self, train, static, *, seed, settings, folder: Path | None = None):
+    def __init__(self, train, static, *, seed, settings, experts=None):
         super().__init__(train, static, seed=seed, settings=settings)
-        self.real = Features(train, seed=seed, settings=settings, folder=folder)
-        self.stages = self.real.stages
+        self.real = Features(train, seed=seed, settings=settings.distill, experts=experts)
+        self.stages = ("distill", "expert") if settings.distill_networks == "experts" else ("distill",)
         self.chunks = class_chunks([self.memory.ipc] * len(train.classes), train.at_once)
 
     def backward(self) -> None:
@@ -193,7 +192,10 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None, backbone: s
         stage.run(settings.vdsd_static_iterations, checkpoint=still, desc="still images")
     info = {"method": "vdsd", "backbone": backbone, "ipc": ipc, "seed": seed, "settings": asdict(settings)}
     if backbone == "dm":
-        learner = DynamicMatcher(train, stage.images, seed=seed, settings=settings, folder=work and work.parent)
+        experts = None
+        if settings.distill_networks == "experts":
+            experts = load_experts(train, settings=settings, folder=work and work.parent)
+        learner = DynamicMatcher(train, stage.images, seed=seed, settings=settings, experts=experts)
         learner.run(settings.distill_iterations, checkpoint=dynamic)
     else:
         experts = load_experts(train, settings=settings, folder=work and work.parent)

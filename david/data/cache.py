@@ -8,24 +8,24 @@ presence says that the cache is complete. It can all be made again: delete it at
 A run fills what it needs by itself. To do it before, say over night: `python -m david cache ucf101 ~/UCF-101`.
 """
 
-import argparse
 import contextlib
 import importlib.metadata
 import json
 import os
+import re
 import time
 import zlib
 from pathlib import Path
 
 import numpy as np
 
-from david.data.readers import READERS, Dataset, digest, load
+from david.data.identity import sources
+from david.data.readers import Dataset, digest
 from david.data.workers import decode_all
-from david.runs.settings import PRESETS
 from david.support import files
 from david.support.progress import about, track
 
-FORMAT = 2  # raise it when the meaning of the files changes
+FORMAT = 3  # raise it when the meaning of the files changes
 FIRST = 8  # clips a worker, after which the time that the rest will take is told
 
 
@@ -38,22 +38,22 @@ def decoded(
     timeout: float = 60.0,
     cache: str | Path | None = None,
 ) -> tuple[Path, list[dict]]:
-    """(the folder of the complete cache of a split; the row, name, path and reason of each video left out of it).
+    """(the folder of a split's cache; row, name, path and reason of each video left out of it, and whether damaged).
 
     sampling: frames, stride, size, and seed (None: centred windows). The rest as in `clips.open_clips`. What is not
-    there yet is decoded first.
+    there yet is decoded first. That a file is damaged is kept; any other reason (it took too long, it may not be read,
+    its disk was away) is none of the file's, so that the next call tries it again.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers={workers}: at least 1")
-    stats = ((video.name, os.stat(video.path)) for video in getattr(dataset, split))
-    sources = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-    key = digest(FORMAT, decoder(), sampling, sources)
-    folder = Path(cache or files.cache_folder()).expanduser() / "clips" / f"{dataset.name}-{split}-{key}"
+    names = [video.name for video in getattr(dataset, split)]
+    key = digest(FORMAT, decoder(), sampling, list(zip(names, sources(dataset, split, dated=True))))
+    place = re.sub(r"[^\w.-]", "-", dataset.name)[:40]  # a name is anything, a folder is not
+    folder = Path(cache or files.cache_folder()).expanduser() / "clips" / f"{place}-{split}-{key}"
     if not (folder / "meta.json").exists():
-        files.make_folder(folder)
         with files.locked(folder / "building.lock"):
             if not (folder / "meta.json").exists():  # another process may just have finished it
-                build(folder, dataset, split, sampling, workers or cores(), timeout)
+                return folder, build(folder, dataset, split, sampling, workers or cores(), timeout)
     return folder, files.read_json(folder / "report.json")
 
 
@@ -95,12 +95,15 @@ def window_start(seed: int | None, name: str) -> float | str:
     return "centre" if seed is None else int(digest(seed, name)[:12], 16) / 16**12
 
 
-def build(folder: Path, dataset: Dataset, split: str, sampling: dict, workers: int, timeout: float) -> None:
-    """Decode what the journal of `folder` does not have yet; then write the report, and `meta.json` last."""
+def build(folder: Path, dataset: Dataset, split: str, sampling: dict, workers: int, timeout: float) -> list[dict]:
+    """Decode what the journal of `folder` does not have yet; return what `decoded` says of those left out.
+
+    Writes the report, and `meta.json` last, unless there is a video that another call may be able to read.
+    """
     videos = getattr(dataset, split)
     clip_bytes = sampling["frames"] * sampling["size"] ** 2 * 3
     target = folder / "clips.u8"
-    with open(target, "ab") as data, open(folder / "journal.jsonl", "ab+") as journal:
+    with files.writing(target), open(target, "ab") as data, open(folder / "journal.jsonl", "ab+") as journal:
         files.reserve(data, len(videos) * clip_bytes)
         done, errors = read_journal(journal, target, clip_bytes, len(videos))
         common = {name: sampling[name] for name in ("frames", "stride", "size")} | {"out": str(target)}
@@ -126,32 +129,43 @@ def build(folder: Path, dataset: Dataset, split: str, sampling: dict, workers: i
                 journal.write(json.dumps({"row": job["row"]} | answer).encode() + b"\n")
                 journal.flush()
                 if "error" in answer:
-                    errors[job["row"]] = answer["error"]
+                    errors[job["row"]] = answer
                 bar.update()
                 if count == FIRST * workers and not bar.disable:
                     rate = count / (time.monotonic() - started)
                     what = f"{todo:,} clips of {dataset.name} {split} with {workers} worker{'s' * (workers > 1)}"
                     bar.write(f"decoding {what}: {about((todo - count) / rate)} at {rate:.1f} clips/s")
-        os.fsync(data.fileno())
+        files.flush(data)
 
     skipped = [
-        {"row": row, "name": videos[row].name, "path": str(videos[row].path), "reason": errors[row]}
+        {
+            "row": row,
+            "name": videos[row].name,
+            "path": str(videos[row].path),
+            "reason": errors[row]["error"],
+            "damaged": errors[row].get("damaged", False),
+        }
         for row in sorted(errors)
     ]
     lines = [f"{dataset.name} {split}: {len(skipped)} of {len(videos)} videos left out"]
-    lines[0] += ": delete this folder to try them again" if skipped else ""
-    lines += [f"{video['path']}: {video['reason']}" for video in skipped]
+    lines[0] += ": delete this folder to try them again" if any(video["damaged"] for video in skipped) else ""
+    lines += [
+        f"{video['path']}: {video['reason']}" + ("" if video["damaged"] else " (is tried again at the next call)")
+        for video in skipped
+    ]
     files.write_bytes(folder / "report.txt", ("\n".join(lines) + "\n").encode(errors="backslashreplace"))
     files.write_json(folder / "report.json", skipped)
-    names = [video.name for video in videos]
-    files.write_json(folder / "meta.json", {"decoder": decoder(), **sampling, "names": names})
+    if all(video["damaged"] for video in skipped):
+        names = [video.name for video in videos]
+        files.write_json(folder / "meta.json", {"decoder": decoder(), **sampling, "names": names})
+    return skipped
 
 
-def read_journal(journal, target: Path, clip_bytes: int, rows: int) -> tuple[np.ndarray, dict[int, str]]:
-    """(bool (rows,): whose clip is in `target` as it was written, or failed; {row: why it failed}) of an open journal.
+def read_journal(journal, target: Path, clip_bytes: int, rows: int) -> tuple[np.ndarray, dict[int, dict]]:
+    """(bool (rows,): whose clip is in `target` as it was written, or is damaged; {row: its answer}) of an open journal.
 
-    The others are done again: a process that is killed may leave half a line, and a machine that loses power
-    may leave lines without their pixels.
+    The others are done again: a process that is killed may leave half a line, a machine that loses power may leave
+    lines without their pixels, and what failed for another reason than damage may succeed now.
     """
     journal.seek(0)
     text = journal.read()
@@ -166,36 +180,11 @@ def read_journal(journal, target: Path, clip_bytes: int, rows: int) -> tuple[np.
                 if not 0 <= row < rows:
                     continue
                 data.seek(row * clip_bytes)
-                whole = "error" in entry or zlib.crc32(data.read(clip_bytes)) == entry["crc"]
+                whole = entry["damaged"] if "error" in entry else zlib.crc32(data.read(clip_bytes)) == entry["crc"]
             except (ValueError, TypeError, KeyError):
                 continue
             if whole:
                 done[row] = True
                 if "error" in entry:
-                    errors[row] = entry["error"]
+                    errors[row] = entry
     return done, errors
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Decode both splits of a dataset into the cache."""
-    parser = argparse.ArgumentParser(prog="python -m david cache", description="Decode a dataset before it is needed.")
-    parser.add_argument("dataset", choices=READERS, help="the name of its reader")
-    parser.add_argument("root", nargs="?", help="its folder")
-    parser.add_argument("--lists", help="the folder, or CSV file, of its lists")
-    parser.add_argument("--split", type=int, help="which official split")
-    parser.add_argument(
-        "--missing", choices=("error", "skip"), help="what to do about listed videos that are not there"
-    )
-    parser.add_argument("--preset", default="paper", choices=PRESETS, help="of the clips (default: %(default)s)")
-    for name in ("frames", "stride", "size"):
-        parser.add_argument(f"--{name}", type=int, help="instead of the preset's")
-    parser.add_argument("--workers", type=int, help="decoder processes (default: one a core)")
-    parser.add_argument("--timeout", type=float, default=60, help="seconds a video may take (default: %(default)s)")
-    options = vars(parser.parse_args(arguments))
-    given = {name: options[name] for name in ("root", "lists", "split", "missing") if options[name] is not None}
-    dataset, preset = load(options["dataset"], **given), PRESETS[options["preset"]]
-    shape = {name: options[name] or getattr(preset, name) for name in ("frames", "stride", "size")}
-    for split in ("train", "test"):
-        sampling = sampling_of(split, **shape, seed=0)
-        folder, skipped = decoded(dataset, split, sampling, workers=options["workers"], timeout=options["timeout"])
-        print(f"{len(getattr(dataset, split)) - len(skipped):,} {split} clips, {len(skipped)} left out: {folder}")

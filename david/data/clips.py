@@ -1,9 +1,6 @@
 """Clips: F frames of every video of a split, decoded exactly once into a memory map, served as batches."""
 
-import functools
-import os
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,68 +8,9 @@ import numpy as np
 import torch
 
 from david.data.cache import decoded, sampling_of
-from david.data.readers import Dataset, Video, base, digest
-
-MEAN = (0.485, 0.456, 0.406)  # ImageNet's, of RGB in [0, 1], as in VDSD
-STD = (0.229, 0.224, 0.225)
-# Clips that go through the network at once: bounds memory whatever the number of classes and IPC are.
-CHUNK = 128
-# Of memory, for every pixel of a clip that goes through C3D at width 1 and back, in float32: the clip, what is kept for
-# the way back, and the gradient of the first layer, which is the largest.
-BYTES_A_PIXEL = 200
-
-
-@functools.cache
-def scale_and_shift(device: torch.device, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """1 / (255 STD) and -MEAN / STD, repeated for a row of `width` pixels: float32 (width * 3,) each."""
-    mean, std = (torch.tensor(c).repeat(width) for c in (MEAN, STD))
-    return (1 / (255 * std)).to(device), (-mean / std).to(device)
-
-
-def normalise(videos: torch.Tensor) -> torch.Tensor:
-    """uint8 (..., H, W, 3) in 0-255 -> float32 (..., 3, H, W) less ImageNet's mean, over its deviation.
-
-    The result is a permuted view of memory that is contiguous as (..., H, W, 3): channels last.
-    """
-    scale, shift = scale_and_shift(videos.device, videos.shape[-2])
-    # Over whole rows, as an inner loop over 3 channels is ten times slower on a CPU. A GPU reads bytes and writes
-    # floats in one kernel; a CPU would make a float copy for itself, so let that be the result.
-    rows, out = videos.flatten(-2), None
-    if rows.device.type == "cpu":
-        rows = out = rows.to(torch.float32, copy=True)
-    return torch.addcmul(shift, rows, scale, out=out).view(videos.shape).movedim(-1, -3)
-
-
-def denormalise(videos: torch.Tensor) -> torch.Tensor:
-    """float (..., 3, H, W) as `normalise` makes it -> uint8 (..., H, W, 3), clamped to 0-255."""
-    mean, std = (torch.tensor(c, device=videos.device) for c in (MEAN, STD))
-    pixels = (videos.detach().movedim(-3, -1).float() * std + mean) * 255
-    return pixels.round_().clamp_(0, 255).to(torch.uint8)
-
-
-@functools.cache
-def pixel_range(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """What black and white are once normalised: float32 (3, 1, 1) each."""
-    mean, std = (torch.tensor(c, device=device).view(3, 1, 1) for c in (MEAN, STD))
-    return (0 - mean) / std, (1 - mean) / std
-
-
-@torch.no_grad()
-def keep_in_range(videos: torch.Tensor) -> torch.Tensor:
-    """Clamp float (..., 3, H, W), in place, to what 8 bits can show; NaN stays NaN."""
-    low, high = pixel_range(videos.device)
-    return torch.clamp(videos, low, high, out=videos)
-
-
-def rounded(videos: torch.Tensor) -> torch.Tensor:
-    """float (..., 3, H, W) -> the nearest pixels that 8 bits can show, normalised again, contiguous."""
-    return normalise(denormalise(videos)).contiguous()
-
-
-def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A small tensor on `device`, without waiting for what the device is doing."""
-    pinned = tensor.pin_memory() if tensor.device.type == "cpu" and device.type == "cuda" else tensor
-    return pinned.to(device, non_blocking=True)
+from david.data.identity import fingerprint
+from david.data.readers import Dataset, digest
+from david.support.pixels import BYTES_A_PIXEL, CHUNK, normalise, send
 
 
 @dataclass(frozen=True)
@@ -180,24 +118,10 @@ class Clips:
         return normalise(videos)
 
 
-def file_size(dataset: Dataset, video: Video) -> int | None:
-    """Bytes of a video's file; None where they do not matter: of a frame folder, and of a video that david has made,
-    as two versions of an encoder make it of different sizes."""
-    if base(dataset.name) == "motions" or os.path.isdir(video.path):
-        return None
-    return os.stat(video.path).st_size
-
-
-def fingerprint(dataset: Dataset, split: str, sampling: dict, without: Iterable[str] = ()) -> str:
-    """What stands for the clips of a split, the same on every machine: how they are sampled, of which files.
-
-    A file counts by its name and its `file_size`. without: the names of videos that are left out.
-    """
-    without = set(without)
-    kept = [video for video in getattr(dataset, split) if video.name not in without]
-    sizes = [file_size(dataset, video) for video in kept]
-    sized = [sizes] if any(size is not None for size in sizes) else []
-    return digest(dataset.fingerprint, split, sampling, [video.name for video in kept], *sized)
+def some(skipped: list[dict]) -> str:
+    """The first three of the videos left out, with their reasons."""
+    first = "; ".join(f"{video['name']}: {video['reason']}" for video in skipped[:3])
+    return first + ("; ..." if len(skipped) > 3 else "")
 
 
 def open_clips(
@@ -211,33 +135,43 @@ def open_clips(
     workers: int | None = None,
     timeout: float = 60.0,
     cache: str | Path | None = None,
+    damaged_only: bool = False,
 ) -> Clips:
     """One clip of every video of `dataset`'s split "train" or "test", decoded once, then read from the cache.
 
     frames, stride: see `decode.frame_indices`. size: the side in pixels. seed: a training clip's window is
     drawn from it and the video's name, once and for all; test clips are centred. workers: decoder processes
     (default: one a core). timeout: seconds that one video may take. cache: a folder instead of
-    `files.cache_folder()`.
+    `files.cache_folder()`. damaged_only: leave out what is damaged and nothing else.
 
     May be interrupted and called again: only the clips in flight are lost. Videos that cannot be decoded are
-    left out, named in one warning and in the report; a class left empty by that is a ValueError. OSError
-    where the cache folder is full, PermissionError where it cannot be written.
+    left out, named in one warning and in the report: those that are damaged for good, all others (too slow, may not be
+    read, their disk is away) until the next call, which tries them again. A class left empty by that is a ValueError,
+    and so is, with `damaged_only`, any video that is not damaged. OSError where the cache folder is full,
+    PermissionError where it cannot be written.
     """
     sampling = sampling_of(split, frames=frames, stride=stride, size=size, seed=seed)
     folder, skipped = decoded(dataset, split, sampling, workers=workers, timeout=timeout, cache=cache)
     videos = getattr(dataset, split)
     bad = {video["row"] for video in skipped}
     kept = [row for row in range(len(videos)) if row not in bad]
-    if bad:
-        first = "; ".join(f"{video['name']}: {video['reason']}" for video in skipped[:3])
-        more = "; ..." if len(skipped) > 3 else ""
-        what = f"{len(skipped)} of {len(videos)} videos of {dataset.name} {split} left out ({first}{more})"
-        warnings.warn(f"{what}; all of them: {folder / 'report.txt'}", stacklevel=2)
     labels = np.array([videos[row].label for row in kept], dtype=np.int64)
-    empty = [name for label, name in enumerate(dataset.classes) if label not in labels]
+    empty = {label: name for label, name in enumerate(dataset.classes) if label not in labels}
+    classes = f" of class {', '.join(list(empty.values())[:5])}" if empty else ""
+    passing = [video for video in skipped if not video["damaged"]]
+    if bad:
+        what = f"{len(skipped)} of {len(videos)} videos of {dataset.name} {split} left out ({some(skipped)})"
+        what += f", {len(passing)} of them only until the next call" if passing else ""
+        warnings.warn(f"{what}; all of them: {folder / 'report.txt'}", stacklevel=2)
+    if passing and (damaged_only or any(videos[video["row"]].label in empty for video in passing)):
+        raise ValueError(
+            f"{len(passing)} of {len(videos)} videos of {dataset.name} {split} could not be read this time, which says "
+            f"nothing of the files ({some(passing)}){', and no others' + classes + ' are there' if empty else ''}: run "
+            f"again to try them once more, with more time for each (python -m david cache --timeout), or take them out"
+        )
     if empty:
         raise ValueError(
-            f"no {split} clip of class {', '.join(empty[:5])} of {dataset.name} could be decoded: see "
+            f"no {split} clip{classes} of {dataset.name} could be decoded, as all are damaged: see "
             f"{folder / 'report.txt'}, then mend the videos or take the class out of the lists"
         )
     # Mode "c" is read-only for the file but not for the memory, about which torch would warn.

@@ -1,8 +1,7 @@
 """From a video to a clip: which frames, as VDSD takes them, exactly those, resized and cropped."""
 
 import os
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import av
@@ -10,7 +9,8 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from david.data.images import image_names, read_images
-from david.data.video import DecodeError, read, survey
+from david.data.video import DecodeError as DecodeError
+from david.data.video import Survey, packets, read
 
 
 def frame_indices(n: int, frames: int, stride: int, start: float | str = "centre") -> np.ndarray:
@@ -73,29 +73,14 @@ def read_chosen(path: str | Path, size: int, choose: Callable[[int], np.ndarray]
     if os.path.isdir(path):
         names = image_names(path)
         wanted, repeats = np.unique(choose(len(names)), return_inverse=True)
-        pictures = read_images(path, [names[i] for i in wanted])
-        return resize_and_crop(of_one_size(path, pictures), size)[repeats], len(names)
-    found = survey(path)
-    n = len(found.times)
-    wanted, repeats = np.unique(choose(n), return_inverse=True)
-    wanted = wanted.tolist()
-    nearest = found.keys[bisect_right(found.keys, wanted[0]) - 1]
-    for start in dict.fromkeys((nearest, 0)):  # what cannot be decoded from its key frame, can be from the first
-        try:
-            return resize_and_crop(of_one_size(path, read(path, found, wanted, start)), size)[repeats], n
-        except DecodeError:
-            if start == 0:
-                raise
-
-
-def of_one_size(path: str | Path, pictures: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The same pictures; DecodeError where one differs from the first in height or width."""
-    first = None
-    for picture in pictures:
-        first = first or picture.shape
-        if picture.shape != first:
-            raise DecodeError(path, "damaged: its frames are not of one size")
-        yield picture
+        return resize_and_crop(read_images(path, [names[i] for i in wanted]), size)[repeats], len(names)
+    n = packets(path)
+    while True:  # as a rule once: how many frames there are is known when all are decoded, but most packets are one
+        found, (wanted, repeats) = Survey(), np.unique(choose(n), return_inverse=True)
+        clip = resize_and_crop(read(path, found, wanted.tolist()), size)
+        if len(found.times) == n:
+            return clip[repeats], n
+        n = len(found.times)
 
 
 def resize_and_crop(pictures: Iterable[np.ndarray], size: int) -> np.ndarray:
@@ -108,4 +93,4 @@ def resize_and_crop(pictures: Iterable[np.ndarray], size: int) -> np.ndarray:
             picture = scaler.reformat(frame, width, height, "rgb24", interpolation="BICUBIC").to_ndarray()
         top, left = (height - size) // 2, (width - size) // 2
         clip.append(picture[top : top + size, left : left + size])
-    return np.stack(clip)
+    return np.array(clip, np.uint8).reshape(-1, size, size, 3)

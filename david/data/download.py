@@ -9,7 +9,6 @@ listed video is there. SSv2 and Kinetics-400 are not given out that freely: how 
 
 import argparse
 import difflib
-import errno
 import hashlib
 import http.client
 import importlib
@@ -92,7 +91,10 @@ def download(name: str, root: str | Path | None = None, *, lists=False, insecure
         raise ValueError(f"nothing to download for {name!r}; known: {', '.join([*ARCHIVES, *ASK])}.{hint}")
     if not root:
         raise ValueError(f"{name} needs root=: the folder to download it to")
-    root = files.make_folder(Path(root).expanduser())
+    root = Path(root).expanduser().absolute()  # what begins with a dash would be an option of what unpacks
+    if all((root / archive.folder).is_dir() for archive in ARCHIVES[name][: 1 if lists else None]):
+        return None if lists else load(name, root)  # where all is there, nothing is written
+    files.make_folder(root)
     with files.locked(root / ".download.lock"):
         archives = ARCHIVES[name][: 1 if lists else None]
         todo = [archive for archive in archives if not (root / archive.folder).is_dir()]
@@ -106,12 +108,9 @@ def download(name: str, root: str | Path | None = None, *, lists=False, insecure
             print(f"{name}: {needs}; {free / 1e6:,.1f} MB are free in {root}")
             files.need_space(root, missing + size + size // 10)  # videos are hardly smaller in an archive
         for archive in todo:
-            try:
-                unpack(fetch(archive, root, insecure), root / archive.folder)
-            except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise OSError(error.errno, f"no space is left in {root}: make room and run again") from error
-                raise
+            path = fetch(archive, root, insecure)
+            with files.writing(root / archive.folder):
+                unpack(path, root / archive.folder)
     return None if lists else load(name, root)
 
 
@@ -161,7 +160,8 @@ def fetch(archive: Archive, root: Path, insecure: bool = False) -> Path:
     if wrong := difference(archive, part):
         part.unlink()
         raise ValueError(f"{archive.url} {wrong}, and was deleted: run again, {by_hand}")
-    os.replace(part, path)
+    with files.writing(path):
+        os.replace(part, path)
     print(f"{path}: size and sha256 are the known ones")
     return path
 
@@ -185,17 +185,22 @@ def receive(archive: Archive, part: Path, context: ssl.SSLContext, bar) -> None:
         if size != archive.size:
             raise ValueError(f"{archive.url} has {size:,} bytes, not {archive.size:,}: it was changed or moved, "
                              f"or this network answers in its place; get {archive.file} in another way")  # fmt: skip
-        with open(part, "ab" if rest else "wb") as data:
+        with files.writing(part):
+            data = open(part, "ab" if rest else "wb", buffering=0)
+        with data:
             if not rest:
                 etag = response.headers.get("ETag", "W/")  # a weak one, W/..., does not stand for the bytes
                 version = response.headers.get("Last-Modified") if etag.startswith("W/") else etag
                 version_of(part).unlink(missing_ok=True)
                 if version:
-                    version_of(part).write_text(version)
+                    files.write_bytes(version_of(part), version.encode())
             bar.n = data.tell()
             while data.tell() <= archive.size and (chunk := response.read(CHUNK)):
-                data.write(chunk)
-                bar.update(len(chunk))
+                while chunk:  # what has no buffer takes what there is room for
+                    with files.writing(part):  # reading, above, fails for reasons of the network
+                        written = data.write(chunk)
+                    chunk = chunk[written:]
+                    bar.update(written)
 
 
 def difference(archive: Archive, path: Path) -> str:

@@ -26,12 +26,20 @@ def image_names(folder: str | Path) -> list[str]:
 
 
 def read_images(folder: str | Path, names: list[str]) -> Iterator[np.ndarray]:
-    """The images `names` of a frame folder: uint8 (h, w, 3) RGB each. DecodeError where one cannot be read."""
+    """The images `names` of a frame folder: uint8 (h, w, 3) RGB each, all of one size.
+
+    DecodeError where one cannot be read, or has another size than the first.
+    """
     from PIL import Image
 
+    first = None
     for name in names:
         try:
             with Image.open(os.path.join(folder, name)) as image:
-                yield np.asarray(image.convert("RGB"))
+                picture = np.asarray(image.convert("RGB"))
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # PNG's damage is a SyntaxError
             raise DecodeError(folder, f"damaged: {name} cannot be read") from error
+        first = first or picture.shape
+        if picture.shape != first:
+            raise DecodeError(folder, "damaged: its frames are not of one size")
+        yield picture

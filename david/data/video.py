@@ -1,28 +1,32 @@
-"""The frames of a video file: exactly those asked for, or one error that says what is wrong with the file.
+"""The frames of a video file: exactly those that FFmpeg shows from first to last, or one error that says why not.
 
-FFmpeg, which PyAV wraps, plays what it can of a damaged file without an error: it steps over what it cannot read, and
-all later frames move up; it makes up what it cannot decode from the frames around. Hence two passes. `survey` reads the
-packets without decoding them, which is quickly done: are all there that the container promises, and when is each shown?
-`read` decodes, and a frame that is missing, out of turn or made up is an error.
+FFmpeg, which PyAV wraps, plays what it can of a damaged file: it steps over what it cannot read, and all later frames
+move up; it makes up what it cannot decode from the frames around. But it complains in its log, or fewer frames come
+than the container lists. Hence a film is decoded once, to its end, and if there was no complaint it is whole, however
+unusual. What a complaint is, `Film` alone says.
 """
 
 import contextlib
-import itertools
 import math
+import mmap
 import os
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import av
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import VideoReformatter
 
-STORED = ("mov", "matroska")  # these containers store when each frame is shown; of AVI, FFmpeg has to work it out
-AHEAD = 8  # of frames that may be late, so many more are decoded than are wanted: that one was lost shows afterwards
+PACKED = ("avi", "mov", "matroska", "flv")  # containers that hold one frame a packet
 STILL = 8  # bytes: so small a packet of MPEG-4 says that the frame before stays, and no frame is decoded from it
+VOP = b"\0\0\1\xb6"  # what each frame of MPEG-4 starts with; it is nowhere else
+# Elements of Matroska: the file itself and its clusters, which hold others; blocks, which hold frames; and filling.
+SEGMENT, CLUSTER, BLOCKS, VOID = 0x18538067, 0x1F43B675, (0xA0, 0xA3), 0xEC
+# What may lie beside clusters: the header, the list of these, facts, tracks, index, attachments, chapters, titles.
+BESIDE = 0x1A45DFA3, 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367
 
 
 class DecodeError(Exception):
@@ -33,190 +37,227 @@ class DecodeError(Exception):
         self.path, self.reason = Path(path), reason
 
 
-@dataclass(frozen=True)
+@dataclass
 class Survey:
-    """What the packets of a whole video say.
+    """times: when each frame of a whole video is shown, in units of the stream; None where the file does not say."""
 
-    times: when each frame is shown, ascending, in units of the stream. keys: the frames that decoding can start at, 0
-    among them. stills: the frames that repeat the one before. late: by how many places a decoded frame may miss its
-    turn by `times`: 0, but for B-frames whose times are not stored.
-    """
-
-    times: list[int]
-    keys: list[int]
-    stills: frozenset[int]
-    late: int
+    times: list[int | None] = field(default_factory=list)
 
 
-class Packet(NamedTuple):
-    """What is kept of a packet."""
+class Film:
+    """What comes to light while a video is decoded from first to last; its methods raise DecodeError at a complaint."""
 
-    time: int | None  # when its frame is shown
-    turn: int | None  # when it is decoded
-    place: int | None  # in the file
-    size: int  # bytes
-    key: bool
-    cut: bool  # the file ends within it
-    hidden: bool  # an edit of the film leaves its frame out
+    def __init__(self, path: str | Path, container, stream):
+        self.path, self.kind, self.codec, self.stream = path, container.format.name, stream.codec.name, stream.index
+        self.promised = stream.frames  # by the header; 0 where it does not say
+        self.seconds = (container.duration or 0) / av.time_base
+        # The turn of each packet that the container's index lists.
+        self.listed = [entry.timestamp for entry in stream.index_entries if entry.size]
+        self.packets: list[tuple] = []  # of the video: (time, hidden by an edit, frames at least)
+        self.times: list[int | None] = []  # of the frames
+        self.end = 0.0  # of the packets, sound included, in seconds
+
+    def hear(self, work: Callable, *args):
+        """`work(*args)`, which is FFmpeg's, unless it logs a complaint meanwhile."""
+        with listening() as said:
+            try:
+                result = work(*args)
+            except OSError:  # it says nothing of the film
+                raise
+            except Exception:
+                self.check(said)
+                raise
+        self.check(said)
+        return result
+
+    def check(self, said: list) -> None:
+        """A complaint is a corrupt packet, of any stream, or an error of the demuxer or the film's decoder."""
+        for level, name, message in said:
+            if "packet corrupt" in message.lower():
+                raise DecodeError(self.path, f"truncated: packet {len(self.packets)} is not whole")
+            if level <= av.logging.ERROR and name in (self.kind, self.codec):
+                raise DecodeError(self.path, f"truncated or damaged: {' '.join(message.split())}")
+
+    def step(self, packets: Iterator[av.Packet]) -> list[av.VideoFrame] | None:
+        """The frames that the next packet gives, None at the end; a complaint is one that the decoder has made up."""
+        if (packet := next(packets, None)) is None:
+            return None
+        if packet.size:
+            self.end = max(self.end, float(((packet.pts or 0) + (packet.duration or 0)) * packet.time_base))
+        if packet.stream.index != self.stream:
+            return []
+        if packet.size:
+            # A packet may be half a frame in other containers, and a frame that is not shown in these codecs.
+            least = int(self.kind.startswith(PACKED) and not self.codec.startswith(("vp8", "vp9", "av1", "libdav1d")))
+            if self.codec == "mpeg4":
+                least *= max(1, bytes(packet).count(VOP)) if packet.size > STILL else 0
+            self.packets.append((packet.pts, packet.is_discard, least))
+        frames = packet.decode()
+        if any(frame.is_corrupt for frame in frames):
+            raise DecodeError(self.path, f"damaged: frame {len(self.times)} cannot be decoded")
+        self.times += [frame.pts for frame in frames]
+        return frames
+
+    def ended(self) -> None:
+        """It is a complaint if there were fewer packets than the container lists, or fewer frames than packets."""
+        if not self.times:
+            raise DecodeError(self.path, "no frames")
+        # After a cut, the first packets may lack what they are predicted from. Where MPEG-4 packs two frames into a
+        # packet, a small one follows in place of the second.
+        shown = [(time, least) for time, hidden, least in self.packets if not hidden]
+        first, packed = self.times[0], any(least > 1 for _, least in shown)
+        lost = sum(None in (time, first) or time >= first for time, least in shown if packed or least) - len(self.times)
+        if lost > 0:
+            raise DecodeError(self.path, f"damaged: {lost} frames cannot be decoded")
+        lost = len(self.listed) - len(self.packets)
+        if lost > 0:
+            raise DecodeError(self.path, f"damaged: {lost} of {len(self.listed)} frames are not where its index says")
+        if self.kind == "avi":
+            self.check_avi()
+        elif self.kind.startswith("mov"):
+            self.check_mov()
+        elif self.kind.startswith("matroska"):
+            check_elements(self.path)
+        if self.kind.startswith(("mov", "matroska")) and self.codec != "mpeg4":  # which may swap those of B-frames
+            self.check_order(self.times)
+        if self.kind.startswith(("matroska", "flv", "asf")) and self.end < 0.98 * self.seconds - 0.1:
+            raise DecodeError(self.path, f"truncated: {self.end:.2f} s where the header promises {self.seconds:.2f} s")
+
+    def check_promise(self, n: int, exact: bool = False) -> None:
+        """Of whole films the header may be one or two off."""
+        if n < (self.promised if exact else math.floor(0.98 * self.promised - 1)):
+            raise DecodeError(self.path, f"truncated: {n} frames where the header promises {self.promised}")
+
+    def check_order(self, times: list[int | None]) -> None:
+        """Times that are wrong would also hide a frame, which FFmpeg takes for an edit."""
+        known = [time for time in times if time is not None]
+        if known != sorted(known):
+            raise DecodeError(self.path, "damaged: it does not say when each frame is shown")
+
+    def check_avi(self) -> None:
+        """The index comes last, so a file without it may be cut."""
+        indexed = len(self.listed) >= len(self.packets)
+        n = max(len(self.packets), 1 + max(self.listed, default=0))  # empty packets, of dropped frames, take turns too
+        if n < self.promised and indexed:  # FFmpeg passes over the empty ones at the end
+            with open(self.path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                at = data.rfind(b"idx1") + 8
+                index = data[at : at + int.from_bytes(data[at - 4 : at], "little")]
+            n = max(n, len(self.packets) + len(re.findall(rb"%02dd.{9}\0{4}" % self.stream, index, re.DOTALL)))
+        self.check_promise(n, exact=not indexed)
+
+    def check_mov(self) -> None:
+        """Frames are hidden by an edit, or because the tables of their times and places are wrong."""
+        if len(self.listed) < self.promised or any(hidden for _, hidden, _ in self.packets):
+            with opened(self.path, ignore_editlist="1") as (container, stream, _), listening():
+                self.check_promise(len(stream.index_entries))
+                self.check_order([frame.pts for frame in container.decode(stream)])
+
+
+def check_elements(path: str | Path) -> None:
+    """DecodeError for a part of a Matroska file that is no element, which FFmpeg passes over without a word."""
+    end, last = 0, math.inf  # of the cluster and of the film; what comes after, FFmpeg does not read
+    with open(path, "rb") as file:
+        while file.tell() < last and (first := file.read(1)):
+            name = int.from_bytes(first + file.read(8 - first[0].bit_length()))
+            first = file.read(1) or b"\1"
+            width = 8 - first[0].bit_length()
+            size = int.from_bytes(first + file.read(width)) & ((1 << 7 * (width + 1)) - 1)
+            place = file.tell()
+            if name in (SEGMENT, CLUSTER):  # go on inside
+                end, last = (place + size, last) if name == CLUSTER else (0, place + size)
+                continue
+            inside = place < end and name not in BESIDE  # the size of a cluster may be unknown
+            known = name in BLOCKS or size <= 8 if inside else name in (*BESIDE, VOID)  # besides blocks, some numbers
+            if not known:
+                raise DecodeError(path, f"damaged: {size} bytes at {place} cannot be read")
+            file.seek(size, os.SEEK_CUR)
 
 
 @contextlib.contextmanager
-def opened(path: str | Path, failing: str) -> Iterator[tuple]:
-    """(container, video stream) of PyAV, for one thread. Whatever PyAV raises within becomes a DecodeError."""
-    try:
-        if os.stat(path).st_size == 0:
-            raise DecodeError(path, "empty file")
-        with av.open(os.fspath(path), metadata_errors="replace") as container:
-            if not container.streams.video:
-                raise DecodeError(path, "no video stream")
-            stream = container.streams.video[0]
-            if stream.codec_context is None:
-                raise DecodeError(path, "unreadable (unknown codec)")
-            stream.codec_context.thread_count = 1  # the other cores have other files
-            yield container, stream
-    except DecodeError:
-        raise
-    except Exception as error:  # there is no end to what a damaged file can lead to
-        raise DecodeError(path, f"{failing} ({getattr(error, 'strerror', None) or type(error).__name__})") from error
-
-
-@contextlib.contextmanager
-def complaints() -> Iterator[list]:
-    """What FFmpeg logs as an error within: (level, part of FFmpeg, message) each, in a list that grows."""
+def listening() -> Iterator[list]:
+    """What FFmpeg logs within, from warnings on: (level, part of FFmpeg, message) each, in a list that grows."""
     level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
-    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_level(av.logging.WARNING)
     av.logging.set_skip_repeated(False)  # what it skips, it counts among the next file's
     try:
-        with av.logging.Capture() as logged:
-            yield logged
+        with av.logging.Capture() as said:
+            yield said
     finally:
         av.logging.set_level(level)
         av.logging.set_skip_repeated(skip)
 
 
-def survey(path: str | Path) -> Survey:
-    """The Survey of the video `path`; DecodeError where it is absent, empty, no video, or has lost packets."""
-    packets, extents = [], Counter()
-    with complaints() as errors, opened(path, "unreadable") as (container, stream):
-        kind, codec = container.format.name.partition(",")[0], stream.codec_context.name
-        # The 8 bytes of a chunk's header come before the packet.
-        index = {e.pos + 8: (e.timestamp, e.size) for e in stream.index_entries} if kind == "avi" else {}
-        for p in container.demux() if kind == "matroska" else container.demux(stream):
-            if p.size:
-                extents[p.pos] += p.size
-                if p.stream_index == stream.index:
-                    packets.append(Packet(p.pts, p.dts, p.pos, p.size, p.is_keyframe, p.is_corrupt, p.is_discard))
-        # Once the container is closed, what PyAV says of it is no longer true.
-        promised, seconds, unit = stream.frames, (container.duration or 0) / av.time_base, float(stream.time_base)
-        silent, reordered = len(container.streams) == 1, stream.codec_context.has_b_frames
-    shown = [p for p in packets if not p.hidden]
-    if not shown:
+@contextlib.contextmanager
+def opened(path: str | Path, **options: str) -> Iterator[tuple]:
+    """(container, its best video stream, what FFmpeg logged), for one thread. What PyAV raises is a DecodeError."""
+    state = "unreadable"
+    try:
+        if os.stat(path).st_size == 0:
+            raise DecodeError(path, "empty file")
+        with listening() as said:
+            container = av.open(os.fspath(path), metadata_errors="replace", options=options)
+        with container:
+            stream = container.streams.best("video")
+            if stream is None:
+                raise DecodeError(path, "no video stream")
+            if stream.codec_context is None:
+                raise DecodeError(path, "unreadable (unknown codec)")
+            stream.codec_context.thread_count = 1  # the other cores have other files
+            state = "damaged"
+            yield container, stream, said
+    except DecodeError:
+        raise
+    except Exception as error:  # there is no end to what a damaged file can lead to
+        raise DecodeError(path, f"{state} ({getattr(error, 'strerror', None) or type(error).__name__})") from error
+
+
+def frames(path: str | Path) -> Iterator[av.VideoFrame]:
+    """Every frame of the video `path`, of the stream that FFmpeg would choose, as its decoder gives them.
+
+    DecodeError where it is absent, empty, no video or damaged. That may come after the last frame: what was read is
+    that of a whole film only once the iterator has ended.
+    """
+    with opened(path) as (container, stream, said):
+        film = Film(path, container, stream)
+        film.check(said)
+        packets = container.demux()
+        while (shown := film.hear(film.step, packets)) is not None:
+            yield from shown
+        film.ended()
+
+
+def packets(path: str | Path) -> int:
+    """How many packets of a video are shown: mostly as many as it has frames. DecodeError where there is none."""
+    with opened(path) as (container, stream, _), listening():
+        n = sum(packet.size > 0 and not packet.is_discard for packet in container.demux(stream))
+    if not n:
         raise DecodeError(path, "no frames")
-    if packets[-1].cut:
-        raise DecodeError(path, f"truncated: frame {len(packets) - 1} is not whole")
-    times = sorted(p.time for p in shown if p.time is not None)
-    if len(set(times)) < len(shown):
-        raise DecodeError(path, "damaged: it does not say when each frame is shown")
-    if kind == "avi":
-        check_avi(path, packets, index, promised)
-    elif kind == "matroska":
-        if any(name.startswith(kind) for _, name, _ in errors):
-            raise DecodeError(path, "damaged or truncated: parts of the file cannot be read")
-        check_matroska(path, [time * unit for time in times], extents, seconds, silent)
-    else:
-        check_mp4(path, packets, promised)
-    late = 0
-    if reordered and (codec == "mpeg4" or kind not in STORED):
-        late = 1 if codec == "mpeg4" else 16  # H.264 holds frames back the longest
-    shown.sort()
-    # In an AVI the index leads to a frame, if it counts as we do; of MPEG-4, FFmpeg checks that a key frame is one.
-    trusted = not late and (kind in STORED or (kind, codec) == ("avi", "mpeg4"))
-    keys = [i for i, p in enumerate(shown) if p.key and (kind != "avi" or p.time == index.get(p.place, (None,))[0])]
-    return Survey(
-        times=times,
-        keys=sorted({0, *keys}) if trusted else [0],
-        stills=frozenset(i for i, p in enumerate(shown) if p.size <= STILL and codec == "mpeg4" and not late),
-        late=late,
-    )
+    return n
 
 
-def check_avi(path: str | Path, packets: list[Packet], index: dict[int, tuple], promised: int) -> None:
-    """DecodeError where packets are missing. index: {place: (time, bytes)}; promised: frames, by the header."""
-    n = len(packets)
-    lost = {place for place, (_, size) in index.items() if size} - {p.place for p in packets}
-    if len(lost) == len(index):  # nothing is where it says: the index itself is wrong
-        index = {}
-    elif lost:
-        raise DecodeError(path, f"damaged: {len(lost)} of {len(index)} frames are not where its index says")
-    # The index comes last, so a file without it may be cut. With it, the header may still be one or two off.
-    least = promised if len(index) < n else math.floor(0.98 * promised - 1)
-    if max(n, len(index)) < least:
-        raise DecodeError(path, f"truncated: {n} frames where the header promises {promised}")
+def survey(path: str | Path) -> Survey:
+    """The Survey of the video `path`, all of which is decoded. DecodeError as of `frames`."""
+    return Survey([frame.pts for frame in frames(path)])
 
 
-def check_mp4(path: str | Path, packets: list[Packet], promised: int) -> None:
-    """DecodeError where packets are missing, or hidden by what is no edit. promised: frames, by the header."""
-    if len(packets) < math.floor(0.98 * promised - 1):  # of whole files it may be one or two off
-        raise DecodeError(path, f"truncated: {len(packets)} frames where the header promises {promised}")
-    # An edit takes frames off the ends. A frame in between is hidden if its time is wrong, and so far from its turn.
-    delays = [p.time - p.turn for p in packets if not p.hidden and p.turn is not None]
-    hidden = [p.time - p.turn for p in packets if p.hidden and None not in (p.time, p.turn)]
-    if delays and any(not min(delays) <= delay <= max(delays) for delay in hidden):
-        raise DecodeError(path, "damaged: it does not say when each frame is shown")
+def read(path: str | Path, found: Survey, wanted: list[int] | None = None) -> Iterator[np.ndarray]:
+    """The frames `wanted` of a video, in order: uint8 (h, w, 3) RGB each, turned and mirrored as the film says.
 
-
-def check_matroska(path: str | Path, times: list[float], extents: dict, promised: float, silent: bool) -> None:
-    """DecodeError where packets are missing. times: of the frames, in seconds; promised: seconds, by the header.
-
-    There is no count, and FFmpeg passes over what it does not know without a word. So: frames are missing if there is
-    a gap in time and, between packets of `extents` ({place: bytes}, sound included), more bytes than headers take.
+    None: every one. All is decoded, whatever is wanted, and `found` becomes its Survey. DecodeError as of `frames`.
     """
-    step = np.median(np.diff(times)) if len(times) > 1 else 0
-    seconds = times[-1] - times[0]
-    if seconds < (0.98 * promised - 2 * step if silent else 0.75 * promised - 1):  # sound may be longer
-        raise DecodeError(path, f"truncated: {seconds:.2f} s where the header promises {promised:.2f} s")
-    places = sorted(extents)
-    unread = max((b - a - extents[a] for a, b in itertools.pairwise(places)), default=0)
-    if unread > 48 and max(np.diff(times), default=0) > 1.5 * step:
-        raise DecodeError(path, f"damaged: {unread} bytes between two frames cannot be read")
+    found.times, converter = [], VideoReformatter()
+    for frame in frames(path):
+        if wanted is None or len(found.times) in wanted:
+            beside = SideDataContainer(frame)  # `frame.side_data` would keep frame and memory until Python tidies up
+            yield upright(converter.reformat(frame, format="rgb24").to_ndarray(), beside.get("DISPLAYMATRIX"))
+        found.times.append(frame.pts)
 
 
-def read(path: str | Path, found: Survey, wanted: list[int], start: int = 0) -> Iterator[np.ndarray]:
-    """The frames `wanted` (ascending, each once) of a surveyed video, in order: uint8 (h, w, 3) RGB each.
-
-    start: one of `found.keys`, at most `wanted[0]`, to decode from. DecodeError where any frame from there on is
-    missing, out of turn or made up; it may come after the last of them.
-    """
-    chosen, converter = set(wanted), VideoReformatter()
-    with opened(path, "damaged") as (container, stream):
-        if start:
-            container.seek(found.times[start], stream=stream)
-        for i, frame in in_turn(path, container.decode(stream), found, start, wanted[-1]):
-            if i in chosen:
-                picture = converter.reformat(frame, format="rgb24").to_ndarray()
-                yield np.rot90(picture, frame.rotation // 90) if frame.rotation else picture
-
-
-def in_turn(path: str | Path, frames: Iterator, found: Survey, start: int, last: int) -> Iterator[tuple]:
-    """(i, frame i) for i from `start` to `last`, or a little further, of what a decoder returns from there on."""
-    turn = {time: i for i, time in enumerate(found.times)}
-    due, before, seen = start, None, set()
-    for frame in itertools.chain(frames, [None]):
-        i = turn.get(frame.pts, -1) if frame is not None else len(turn)
-        if 0 <= i < start:  # shown before the key frame, though decoded after it
-            continue
-        while due < i and due in found.stills and before is not None:
-            seen.add(due)
-            yield due, before
-            due += 1
-        if frame is None:
-            break
-        seen.add(i)
-        if frame.is_corrupt or (due - found.late >= start and due - found.late not in seen):
-            raise DecodeError(path, f"damaged: frame {due} cannot be decoded")
-        yield due, frame
-        due, before = due + 1, frame
-        if due > last + AHEAD * found.late:
-            return
-    if due < len(turn) or len(seen) < due - start:
-        raise DecodeError(path, f"damaged: frame {due} cannot be decoded")
+def upright(picture: np.ndarray, matrix: bytes | None) -> np.ndarray:
+    """The picture (h, w, 3) as a display matrix (9 int32, by rows) turns and mirrors it; by quarters of a turn."""
+    if matrix is None:
+        return picture
+    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32).tolist()  # (x, y) goes to (ax + cy, bx + dy)
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        picture, a, d = picture.swapaxes(0, 1), c, b
+    return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]

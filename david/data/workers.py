@@ -13,11 +13,14 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import wait
 from pathlib import Path
 
 from david.data import decode
+from david.data.identity import images
+from david.data.video import DecodeError
+from david.support import files
 
 WORKER = (sys.executable, "-m", "david.data.workers")
 
@@ -27,8 +30,9 @@ def decode_all(jobs: Iterable[dict], *, workers: int, timeout: float) -> Iterato
 
     A job is {"path", "frames", "stride", "size", "start", "out", "offset"}: the clip is written into the
     file `out` at byte `offset`. The answer is {"frames": n, "crc": crc32 of the clip's bytes} or {"error":
-    why}. A worker that dies, or takes more than `timeout` seconds over one clip, costs that clip ("error")
-    and is replaced. OSError where `out` cannot be written. Leaving the generator early ends the workers.
+    why}, with {"damaged": True} where the file itself is at fault (see `judged`) and not just this try. A worker that
+    dies, or takes more than `timeout` seconds over one clip, costs that clip ("error") and is replaced. OSError where
+    `out` cannot be written. Leaving the generator early ends the workers.
     """
     queue = iter(jobs)
     busy: dict[subprocess.Popen, tuple[dict, float]] = {}  # worker -> its job, and when its time is up
@@ -53,13 +57,14 @@ def decode_all(jobs: Iterable[dict], *, workers: int, timeout: float) -> Iterato
             for worker, (job, end) in list(busy.items()):
                 if worker.stdout in ready:
                     line = worker.stdout.readline()
-                    answer = json.loads(line) if line else {"error": f"the decoder crashed ({cause(worker)})"}
+                    answer = json.loads(line) if line else crash(worker)
                 elif time.monotonic() >= end:
                     line, answer = "", {"error": f"timed out after {timeout:g} s"}
                 else:
                     continue
-                if "fatal" in answer:
-                    raise OSError(f"cannot write {job['out']}: {answer['fatal']}")
+                if "full" in answer:
+                    with files.writing(job["out"]):
+                        raise OSError(*answer["full"])
                 del busy[worker]
                 if line:
                     feed(worker)
@@ -95,12 +100,36 @@ def stop_worker(worker: subprocess.Popen) -> None:
         worker.stdin.close()
 
 
-def cause(worker: subprocess.Popen) -> str:
-    """What ended a worker that has closed its output, in words."""
+def crash(worker: subprocess.Popen) -> dict:
+    """The answer of a worker that has closed its output; only an error within the decoder is one of the file."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         worker.wait(1)  # a process closes its files just before it is gone
     code = worker.poll()
-    return signal.Signals(-code).name if code and code < 0 else f"exit code {code}"
+    name = signal.Signals(-code).name if code and code < 0 else f"exit code {code}"
+    answer = {"error": f"the decoder crashed ({name})"}
+    return answer | {"damaged": True} if name in ("SIGSEGV", "SIGABRT", "SIGFPE", "SIGILL") else answer
+
+
+def judged(decode: Callable, path: str | Path, *arguments):
+    """`decode(path, *arguments)`, of a video or frame folder; DecodeError only where the file itself is at fault.
+
+    A disk that is away for a moment, a file that may not be read, or too little memory look like damage to a decoder.
+    So a file counts as damaged if all of its bytes can be read and it then fails once more. OSError or MemoryError
+    otherwise.
+    """
+    try:
+        return decode(path, *arguments)
+    except DecodeError:
+        for file in images(Path(path)) if os.path.isdir(path) else [path]:
+            with open(file, "rb", buffering=0) as data:
+                while data.read(1 << 24):
+                    pass
+    try:
+        return decode(path, *arguments)
+    except DecodeError as error:
+        if isinstance(error.__cause__, MemoryError):
+            raise error.__cause__ from None
+        raise
 
 
 def work() -> None:
@@ -110,18 +139,21 @@ def work() -> None:
         # A decoder that hangs holds Python's lock: if the parent is gone too, only the kernel can end it.
         signal.alarm(math.ceil(job["timeout"]) + 5)
         try:
-            clip, n = decode.decode_clip(job["path"], job["frames"], job["stride"], job["size"], job["start"])
+            what = (job[name] for name in ("path", "frames", "stride", "size", "start"))
+            clip, n = judged(decode.decode_clip, *what)
             data = clip.tobytes()
             answer = {"frames": n, "crc": zlib.crc32(data)}
         except decode.DecodeError as error:
-            answer = {"error": error.reason}
+            answer = {"error": error.reason, "damaged": True}
+        except (OSError, MemoryError) as error:
+            answer = {"error": f"unreadable ({getattr(error, 'strerror', None) or 'no memory'})"}
         else:
             try:
-                with open(job["out"], "rb+", buffering=0) as out:
-                    if os.pwrite(out.fileno(), data, job["offset"]) != len(data):
-                        raise OSError("the disk is full")
+                with open(job["out"], "rb+") as out:
+                    out.seek(job["offset"])
+                    out.write(data)
             except OSError as error:
-                answer = {"fatal": str(error)}
+                answer = {"full": [error.errno, error.strerror]}
         signal.alarm(0)
         print(json.dumps(answer), flush=True)
 

@@ -4,54 +4,51 @@ A table is made on this machine, under ``torchrun``, or on a Dask cluster.
 """
 
 import argparse
-import ast
 from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 
-from david.data.readers import READERS
+from david.data.cache import decoded, sampling_of
+from david.data.readers import READERS, load
 from david.runs import sharding
 from david.runs.experiment import Experiment
 from david.runs.methods import method
+from david.runs.parameters import changed, known_dataset, known_method, number, there, writable
 from david.runs.records import Store
-from david.runs.settings import PRESETS, preset
-
-
-def assignment(text: str) -> tuple[str, object]:
-    """``name=value`` as (name, value), the value a Python literal or else a string.
-
-    Raises:
-        argparse.ArgumentTypeError: no ``=``.
-    """
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not name=value")
-    try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return name, value
+from david.runs.settings import PRESETS
+from david.support.values import argument, assignment, jobs, known_device
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line; see ``--help``."""
+    """The command line, every value judged; see ``--help``. ``settings`` are those of ``--preset`` and ``--set``."""
     parser = argparse.ArgumentParser(prog="david run", description=run.__doc__)
     add, many = parser.add_argument, {"nargs": "+", "action": "extend"}  # --seed 0 1 is --seed 0 --seed 1
-    add("--dataset", default="motions", help="name of a reader (default: %(default)s)")
-    add("--root", type=Path, help="the dataset's folder; motions needs none")
+    reader = "name of a reader (default: %(default)s)"
+    add("--dataset", type=argument(known_dataset, "motions"), default="motions", help=reader)
+    add("--root", type=argument(there, "/data/UCF-101", Path), help="the dataset's folder; motions needs none")
     add("--option", type=assignment, action="append", default=[], metavar="NAME=VALUE", help="of the reader: split=2")
-    add("--method", **many, required=True, metavar="METHOD", help="rows of the table: random dm:4 david ...")
-    add("--ipc", **many, type=int, help="stored videos a class (default: 1)")
-    add("--seed", **many, type=int, help="of the distillation (default: 0)")
+    rows = "rows of the table: random dm:4 david ..."
+    add("--method", **many, type=argument(known_method, "david"), required=True, metavar="METHOD", help=rows)
+    add("--ipc", **many, type=argument(lambda ipc: number(ipc, 1), 1, int), help="stored videos a class (default: 1)")
+    add("--seed", **many, type=argument(number, 0, int), help="of the distillation (default: 0)")
     add("--preset", choices=PRESETS, default="demo", help="settings to start from (default: %(default)s)")
     add("--set", type=assignment, **many, default=[], metavar="NAME=VALUE", help="changes to the preset: size=64")
-    add("--runs", type=Path, default=Path("runs"), help="folder of the records (default: %(default)s)")
-    add("--published", type=Path, help="folder of records to read as well")
+    runs = "folder of the records (default: %(default)s)"
+    add("--runs", type=argument(writable, "runs", Path), default=Path("runs"), help=runs)
+    add("--published", type=argument(there, "book/records", Path), help="folder of records to read as well")
     add("--sweep", action="store_true", help="take the sets of dm and david out of one run over all L")
-    add("--device", help="cpu or cuda (default: cuda if there is a GPU)")
+    add("--device", type=argument(known_device, "cpu"), help="cpu or cuda (default: cuda if there is a GPU)")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--jobs", type=int, help="processes of this machine, a record each; -1: one a core")
+    processes = "processes of this machine, a record each; -1: one a core"
+    where.add_argument("--jobs", type=argument(jobs, 2, int), help=processes)
     where.add_argument("--dask", metavar="ADDRESS", help="of a Dask scheduler, whose workers make a record each")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    try:
+        options.settings = changed(options.preset, dict(options.set))
+    except ValueError as error:
+        parser.error(f"argument --set: {error} (right is, say, size=64)")
+    options.error = parser.error
+    return options
 
 
 def cluster(address: str | None):
@@ -66,15 +63,16 @@ def cluster(address: str | None):
 def run(arguments: list[str] | None = None) -> int:
     """Make the records that are missing, and print a line for each."""
     options = parse(arguments)
-    settings = preset(options.preset, **dict(options.set))
     store = Store(options.runs, options.published)
     with sharding.group(options.device) as device, cluster(options.dask) as client:
         if sharding.size() > 1 and (options.jobs or client):
             raise ValueError("torchrun spreads one run, --jobs and --dask a table: choose one of them")
-        experiment = Experiment(
-            options.dataset, settings, store, root=options.root, options=dict(options.option), device=device,
-            swept=options.sweep,
-        )  # fmt: skip
+        try:
+            where = {"root": options.root, "options": dict(options.option), "device": device}
+            experiment = Experiment(options.dataset, options.settings, store, **where, swept=options.sweep)
+            _ = experiment.at_hand and experiment.dataset  # lists the videos: what is wrong is said before any work
+        except (ValueError, OSError) as error:
+            options.error(f"argument --dataset, --root or --option: {error}")
         alone = [name for name in options.method if not method(name).sharded]
         if sharding.size() > 1 and sharding.rank() == 0 and alone:
             print(f"not sharded, so made by the first rank while the others wait: {', '.join(alone)}", flush=True)
@@ -89,12 +87,39 @@ def run(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def cache(arguments: list[str] | None = None) -> None:
+    """Decode both splits of a dataset into the cache."""
+    parser = argparse.ArgumentParser(prog="david cache", description="Decode a dataset before it is needed.")
+    parser.add_argument("dataset", choices=READERS, help="the name of its reader")
+    parser.add_argument("root", nargs="?", help="its folder")
+    parser.add_argument("--lists", help="the folder, or CSV file, of its lists")
+    parser.add_argument("--split", type=int, help="which official split")
+    parser.add_argument(
+        "--missing", choices=("error", "skip"), help="what to do about listed videos that are not there"
+    )
+    parser.add_argument("--preset", default="paper", choices=PRESETS, help="of the clips (default: %(default)s)")
+    for name in ("frames", "stride", "size"):
+        parser.add_argument(f"--{name}", type=int, help="instead of the preset's")
+    parser.add_argument("--workers", type=int, help="decoder processes (default: one a core)")
+    parser.add_argument("--timeout", type=float, default=60, help="seconds a video may take (default: %(default)s)")
+    options = vars(parser.parse_args(arguments))
+    given = {name: options[name] for name in ("root", "lists", "split", "missing") if options[name] is not None}
+    dataset, preset = load(options["dataset"], **given), PRESETS[options["preset"]]
+    shape = {name: options[name] or getattr(preset, name) for name in ("frames", "stride", "size")}
+    for split in ("train", "test"):
+        sampling = sampling_of(split, **shape, seed=0)
+        folder, skipped = decoded(dataset, split, sampling, workers=options["workers"], timeout=options["timeout"])
+        again = sum(not video["damaged"] for video in skipped)
+        said = f"; {again} of them not for good: give the same command again" if again else ""
+        print(f"{len(getattr(dataset, split)) - len(skipped):,} {split} clips, {len(skipped)} left out: {folder}{said}")
+
+
 # subcommand: (its module and function, which takes arguments; what it does)
 COMMANDS = {
     "run": ("runs.command.run", "make the records of a table: on this machine, under torchrun, or on a Dask cluster"),
     "datasets": ("runs.command.datasets", "list the datasets that can be read"),
     "download": ("data.download.main", "fetch, verify and unpack a dataset, or say how it is had"),
-    "cache": ("data.cache.main", "decode a dataset before it is needed"),
+    "cache": ("runs.command.cache", "decode a dataset before it is needed"),
     "reproduce": ("runs.reproduce.main", "compute the published records anew and compare"),
 }
 

@@ -9,24 +9,26 @@ from pathlib import Path
 
 import torch
 
-from david.baselines.random import check_ipc
+from david.baselines.selections import check_ipc
 from david.baselines.static_dynamic import load_set
 from david.data.cache import sampling_of
-from david.data.clips import Clips, file_size, fingerprint, open_clips
-from david.data.readers import base, check_name, load
-from david.evaluate import evaluate
+from david.data.clips import Clips, open_clips
+from david.data.identity import fingerprint, sources
+from david.data.readers import base, check_name, check_options, load
 from david.partition import given_policy
 from david.runs import sharding
-from david.runs.methods import REAL
+from david.runs.costs import student_bytes
+from david.runs.methods import REAL, Method
 from david.runs.methods import method as find_method
 from david.runs.parallel import make_records
 from david.runs.records import FORMAT, Store, check_versions, made_on
 from david.runs.settings import Settings
 from david.sets import RealSet, StoredSet
-from david.support.costs import free_bytes, peak_bytes, reset_peak, shared_seconds, student_bytes
+from david.support.costs import free_bytes, peak_bytes, reset_peak, shared_seconds
 from david.support.files import read_json, write_json
 from david.support.progress import track
 from david.support.seeds import derive
+from david.training import evaluate
 
 
 class Experiment:
@@ -56,7 +58,7 @@ class Experiment:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.wanted = device
         self.at_hand = root is not None or base(dataset) == "motions"
-        self.root, self.options = root, options or {}
+        self.root, self.options = root, check_options(dataset, options or {})
         self._opened, self._known = {}, {}
         if self.options and not self.at_hand:
             raise ValueError(f"options of {dataset} need its videos: give root, or read records alone without them")
@@ -86,7 +88,10 @@ class Experiment:
                     f"classes, a larger GPU, or device='cpu'"
                 )
         if split not in self._opened:
-            self._opened[split] = open_clips(self.dataset, split, frames=s.frames, stride=s.stride, size=s.size)
+            # A record says for good what was left out of its clips, so that must be the files' own fault.
+            self._opened[split] = open_clips(
+                self.dataset, split, frames=s.frames, stride=s.stride, size=s.size, damaged_only=True
+            )
         return self._opened[split]
 
     @cached_property
@@ -103,13 +108,13 @@ class Experiment:
         return {split: own - set(self._open(split).names.tolist()) for split, own in names.items()}
 
     def data(self, left_out: dict[str, Iterable[str]]) -> dict:
-        """What a record says of its clips: a fingerprint of each split, and what was left out, by name and size."""
+        """What a record says of its clips: a fingerprint of each split, and what was left out, by name and source."""
         s, found = self.settings, {"left_out": {}}
         for split, names in left_out.items():
             sampling = sampling_of(split, frames=s.frames, stride=s.stride, size=s.size, seed=0)
             found[split] = fingerprint(self.dataset, split, sampling, names)
-            videos = [video for video in getattr(self.dataset, split) if video.name in names]
-            found["left_out"][split] = {video.name: file_size(self.dataset, video) for video in videos}
+            own = zip(getattr(self.dataset, split), sources(self.dataset, split)) if names else ()
+            found["left_out"][split] = {video.name: source for video, source in own if video.name in names}
         return found
 
     def is_of_these_clips(self, record: dict) -> bool:
@@ -121,15 +126,19 @@ class Experiment:
             self._known[key] = self.data(left_out)
         return self._known[key] == record["data"]
 
+    def method(self, name: str) -> Method:
+        """A method by name; of several spellings of one method on these clips, as "dm" and "dm:8", the plain one."""
+        return find_method(name, self.settings.frames)
+
     def identity(self, method: str, *, ipc: int, seed: int) -> dict:
         """The fields of a record's key: what decides a result. Real data has no IPC and no distillation seed: 0."""
-        found = find_method(method)
+        found = self.method(method)
         settings = found.settings(self.settings)
         return {
             "format": FORMAT,
             "dataset": self.name,
             "fingerprint": self.dataset.fingerprint if self.at_hand else None,
-            "method": method,
+            "method": found.name,
             "ipc": 0 if method in REAL else ipc,
             "seed": 0 if method in REAL else seed,
             "settings": settings.subset(*found.stages_of(self.settings))
@@ -145,6 +154,8 @@ class Experiment:
         Raises:
             ValueError: unknown method; or no such record, and no data to make it from.
         """
+        if self.at_hand:
+            self.check(method, ipc=ipc)
         if record := sharding.first(lambda: self._find(method, ipc=ipc, seed=seed)):
             return record
         if not self.at_hand:
@@ -152,7 +163,6 @@ class Experiment:
                 f"no record of {method} at IPC {ipc}, seed {seed} on {self.name} with these settings; "
                 f"give the dataset's folder as root to make one"
             )
-        self.check(method, ipc=ipc)
         identity = self.identity(method, ipc=ipc, seed=seed)
         data = self.data(self.left_out())
         work = self.store.work({**identity, "data": data})
@@ -183,7 +193,7 @@ class Experiment:
 
     def check(self, method: str, *, ipc: int) -> None:
         """ValueError for a method that cannot be run on the dataset, before hours are spent on others."""
-        found = find_method(method)
+        found = self.method(method)
         found.settings(self.settings)
         if ipc < 1:
             raise ValueError(f"ipc={ipc}: a class stores at least 1 video")
@@ -267,8 +277,9 @@ class Experiment:
         path = work / f"student-{k}.json"
         if not path.exists():
             test, seed = self.test, derive(identity["seed"], "student", k)
+            recipe = self.settings.teacher if isinstance(distilled, RealSet) else self.settings.student
             started = time.perf_counter()
-            result = evaluate(distilled, test, seed=seed, settings=self.settings)
+            result = evaluate(distilled, test, seed=seed, settings=recipe)
             write_json(path, [result, time.perf_counter() - started])
         return tuple(read_json(path))
 
@@ -307,12 +318,12 @@ class Experiment:
         """
         todo = {}
         for name in methods:
-            find_method(name)
+            short = self.method(name).name
             for ipc in ipcs:
                 if self.at_hand and make:
                     self.check(name, ipc=ipc)
                 for seed in seeds:
-                    key = (name, 0, 0) if name in REAL else (name, ipc, seed)
+                    key = (short, 0, 0) if short in REAL else (short, ipc, seed)
                     todo.setdefault(key, (ipc, seed))
         if not make:
             found = [self._find(name, ipc=ipc, seed=seed) for (name, *_), (ipc, seed) in todo.items()]

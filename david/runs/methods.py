@@ -1,10 +1,10 @@
-"""The methods, each one file with one function: ``distill(train, *, ipc, seed, settings, work) -> DistilledSet``."""
+"""Find methods by name: what a row of a table is called, which settings decide it, and the function that makes it."""
 
-import difflib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 
 from david.runs.settings import RULES, Settings
+from david.support.values import unknown
 
 # The authors' recipe of DM on video (VDSD's script), for the row "DM (published step)".
 PUBLISHED_DM = {
@@ -15,10 +15,12 @@ PUBLISHED_DM = {
 # What distils where random networks do not: networks trained a little, from the mean of the class.
 TRAINED = {"distill_networks": "experts", "distill_start": "mean"}
 
-
-# Where the function ``distill`` of a method is, by its name before the colon.
-HOMES = {name: f"baselines.{name}" for name in ("full", "still", "random", "mean", "keyframe", "herding", "kcenter")}
-HOMES |= {"mtt": "baselines.mtt", "vdsd": "baselines.vdsd", "dm": "method_dm", "david": "method_david"}
+# Where the function of a method is, by its name before the colon; all are called alike:
+# ``function(train, *, ipc, seed, settings, work) -> DistilledSet``.
+_SELECTIONS = ("full", "still", "random", "mean", "keyframe", "herding", "kcenter")
+HOMES = {name: f"baselines.selections.{name}" for name in _SELECTIONS}
+HOMES |= {"mtt": "baselines.mtt.distill", "vdsd": "baselines.vdsd.distill"}
+HOMES |= {"dm": "runs.distil.dm", "david": "runs.distil.david"}
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Method:
     """One row of a table.
 
     Attributes:
-        name: what was asked for, e.g. "dm:4".
+        name: what was asked for in its shortest spelling, e.g. "dm:4": what equals another method has its name.
         title: how tables print it.
         paper: the row of the paper's tables that it reproduces, or None.
         stages: the prefixes of the settings it depends on, beside the common ones.
@@ -44,7 +46,8 @@ class Method:
     @property
     def sharded(self) -> bool:
         """Whether several ranks (``david.runs.sharding``) share its classes out; else the first makes the set alone."""
-        return self.name.partition(":")[0] in (*REAL, "dm", "david")
+        one_agent = self.changes.get("search_agent") == "shared"  # whose reward is the mean of all classes
+        return self.name.partition(":")[0] in (*REAL, "dm", "david") and not one_agent
 
     @property
     def sweeps(self) -> bool:
@@ -67,8 +70,9 @@ class Method:
         return settings.replace(**self.changes)
 
     def distill(self, train, *, ipc, seed, settings, work=None, swept=False):
-        """The method's distilled set: see the ``distill`` of its file."""
-        function = import_module(f"david.{HOMES[self.name.partition(':')[0]]}").distill
+        """The method's distilled set: see its function."""
+        module, _, name = HOMES[self.name.partition(":")[0]].rpartition(".")
+        function = getattr(import_module(f"david.{module}"), name)
         options = self.options | ({"swept": True} if swept and self.sweeps else {})
         return function(train, ipc=ipc, seed=seed, settings=self.settings(settings), work=work, **options)
 
@@ -117,23 +121,24 @@ _RULE_TITLES = {
 }
 
 
-def method(name: str) -> Method:
+def method(name: str, frames: int | None = None) -> Method:
     """Look a method up by name: one of the plain names, or one with an option after a colon.
 
     "random", "mean" and "dm" take a policy: one L for all classes ("dm:4"), one for each class ("dm:1,8,2"), or "any",
     an L drawn for each class. "dm:published" is DM with its authors' start and step size, "vdsd:mtt" VDSD on MTT.
     "dm:trained" and "david:trained" match under networks trained a little, from means of real clips.
-    "david" takes a search rule of ``presets.RULES`` ("david:paper", "david:grid", "david:shared", ...), which plain
+    "david" takes a search rule of ``settings.RULES`` ("david:paper", "david:grid", "david:shared", ...), which plain
     "david" reads from the settings; "david:undistilled" learns the policy and then stores real segments under it.
+
+    Args:
+        frames: F of the clips; with it "dm:8" is the plain "dm" where F is 8.
 
     Raises:
         ValueError: unknown name or option, with the nearest known one.
     """
     base, _, option = name.partition(":")
     if base not in _PLAIN:
-        near = difflib.get_close_matches(base, _PLAIN, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise ValueError(f"unknown method {name!r}{hint} Known are {', '.join(_PLAIN)}")
+        raise unknown("method", name, _PLAIN)
     title, paper, stages = _PLAIN[base]
     if not option and ":" not in name:
         return Method(name, title, paper, stages)
@@ -146,8 +151,13 @@ def method(name: str) -> Method:
             return Method(name, "DM (trained networks)", None, ("distill", "expert", "student"), TRAINED)
         parts = option.split(",")
         if all(part.isdecimal() and int(part) > 0 for part in parts):
-            shown = f"L = {option}" if len(parts) == 1 else "given policy"
-            return Method(name, f"{title} ({shown})", None, stages, options={"policy": tuple(map(int, parts))})
+            lengths = tuple(map(int, parts))
+            shown = lengths[:1] if len(set(lengths)) == 1 else lengths  # one for each class, and the same for all
+            if shown == (frames,):
+                return replace(method(base), options={"policy": lengths})
+            name = f"{base}:{','.join(map(str, shown))}"
+            what = f"L = {shown[0]}" if len(shown) == 1 else "given policy"
+            return Method(name, f"{title} ({what})", None, stages, options={"policy": lengths})
         known = f"a segment length L, as in '{base}:4', one for each class, as in '{base}:1,8,2', or '{base}:any'"
         raise ValueError(f"method {name!r}: the option of {base} is {known}")
     if name == "vdsd:mtt":

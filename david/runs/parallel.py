@@ -88,13 +88,28 @@ def make_record(experiment, method: str, ipc: int, seed: int, here: str) -> tupl
     Returns:
         the record, and the file of its distilled set where there is one and the file ``here`` is not seen.
     """
-    os.environ["DAVID_PROGRESS"] = "0"
-    torch.set_num_threads(1)
     experiment = copy(experiment)  # which is to compute elsewhere than the original
-    with ALONE, own_device(experiment.device) as experiment.device:
+    with ALONE, one_thread(), own_device(experiment.device) as experiment.device:
         record = experiment.run(method, ipc=ipc, seed=seed)
     distilled = record["path"].with_suffix(".safetensors")
     return record, None if Path(here).exists() or not distilled.exists() else distilled.read_bytes()
+
+
+@contextmanager
+def one_thread(silent: bool = True) -> Iterator[None]:
+    """Compute on one thread and, if ``silent``, show no bars, as one of several processes; then all is as before."""
+    threads, bars = torch.get_num_threads(), os.environ.get("DAVID_PROGRESS")
+    torch.set_num_threads(1)
+    if silent:
+        os.environ["DAVID_PROGRESS"] = "0"
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        if bars is None:
+            os.environ.pop("DAVID_PROGRESS", None)
+        else:
+            os.environ["DAVID_PROGRESS"] = bars
 
 
 @contextmanager

@@ -1,29 +1,78 @@
-"""A notebook's parameters: names that papermill injects must be names that the notebook declares."""
+"""Judge single values of a command line or of a notebook: a dataset, a method, a folder, a number."""
 
-import ast
-import difflib
+import math
+from collections.abc import Callable, Collection
+from dataclasses import fields
+from pathlib import Path
+
+from david.data.readers import check_name
+from david.partition import num_segments
+from david.runs.methods import method
+from david.runs.settings import Settings, preset
+from david.support.values import convert, unknown
 
 
-def assigned(source: str) -> list[str]:
-    """Names that a cell of plain assignments assigns."""
-    statements = [s for s in ast.parse(source).body if isinstance(s, ast.Assign | ast.AnnAssign)]
-    return [s.target.id if isinstance(s, ast.AnnAssign) else s.targets[0].id for s in statements]
-
-
-def check_parameters(cells: list[str]) -> None:
-    """Refuse a parameter that the notebook does not have, about which papermill itself only warns.
+def changed(name: str, changes: dict, before: dict | None = None) -> Settings:
+    """The settings of a preset with changes, text among which is read as its setting's kind is.
 
     Args:
-        cells: sources of the cells run so far, IPython's ``In``. Papermill's cell follows the one that declares
-            the parameters and starts with "# Parameters"; without it there is nothing to check.
+        before: changes that come first.
 
     Raises:
-        ValueError: an unknown name, with the nearest known one.
+        ValueError: an unknown preset or setting, or a wrong value.
     """
-    at = next((i for i, cell in enumerate(cells) if cell.startswith("# Parameters\n")), 0)
-    known = assigned(cells[at - 1]) if at else []
-    for name in assigned(cells[at]) if at else []:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(known)}"
-            raise ValueError(f"this notebook has no parameter {name!r}{hint}")
+    kinds = {field.name: field.type for field in fields(Settings)}
+    read = {k: convert(v, kinds[k]) if isinstance(v, str) and k in kinds else v for k, v in changes.items()}
+    return preset(name, **(before or {})).replace(**read)
+
+
+def number(value: float, least: float = 0, most: float = math.inf, above: bool = False) -> float:
+    """The value; ValueError where it is not finite, too small or too large."""
+    if not least <= value <= most or not math.isfinite(value) or (above and value == least):
+        bounds = f"{'above' if above else 'of at least'} {least}{f' and at most {most}' if most < math.inf else ''}"
+        raise ValueError(f"{value!r} is not a number {bounds}")
+    return value
+
+
+def known_dataset(value: str) -> str:
+    """The value; ValueError where there is no such dataset."""
+    check_name(value)
+    return value
+
+
+def known_method(value: str, frames: int | None = None, what: str = "", among: Callable = lambda *_: True) -> str:
+    """The shortest name of a method; ValueError where there is none, or it is not ``among`` those that are ``what``, or
+    a length L of it does not divide ``frames``."""
+    found = method(value, frames)
+    if not among(found.name, found.name.partition(":")[0]):
+        raise ValueError(f"{value!r} is not a method {what}")
+    lengths = found.options.get("policy", ())
+    for length in lengths if frames and lengths != "any" else ():
+        num_segments(frames, length)
+    return found.name
+
+
+def one_of(what: str, known: Collection[str]) -> Callable[[str], str]:
+    """A function that returns its argument if that is ``known``, and else raises a ValueError."""
+
+    def check(value: str) -> str:
+        if value not in known:
+            raise unknown(what, value, known)
+        return value
+
+    return check
+
+
+def there(value: str | Path, kind: Callable[[Path], bool] = Path.is_dir) -> str | Path:
+    """The path; ValueError where there is no such folder, or, with ``Path.is_file``, file."""
+    if not kind(Path(value).expanduser()):
+        raise ValueError(f"{str(value)!r} is no {'folder' if kind is Path.is_dir else 'file'} that is here")
+    return value
+
+
+def writable(value: str | Path) -> str | Path:
+    """The path; ValueError where it cannot be a folder, as it is a file or in one."""
+    path = Path(value).expanduser().absolute()
+    if not next(place for place in (path, *path.parents) if place.exists()).is_dir():
+        raise ValueError(f"{str(value)!r} is, or is in, a file and no folder")
+    return value

@@ -147,6 +147,9 @@ def summary(records: Iterable[dict], classes: Iterable[str] | None = None, metri
     Returns:
         columns dataset, method, ipc, mean, std (fractions of 1), seeds, students, stored_bytes, clips (a class),
         seconds and peak_bytes (means over the records; NaN where one was not measured, or not timed alone).
+
+    Raises:
+        ValueError: the records of one row are not of the same settings and clips.
     """
     classes = None if classes is None else list(classes)
     groups: dict[tuple, list[dict]] = {}
@@ -154,6 +157,7 @@ def summary(records: Iterable[dict], classes: Iterable[str] | None = None, metri
         groups.setdefault((record["dataset"], record["method"], record["ipc"]), []).append(record)
     rows = []
     for (dataset, method, ipc), group in groups.items():
+        check_alike(group)
         accuracies = [_student_accuracies(record, classes, metric) for record in group]
         sample = pd.Series([sum(a) / len(a) for a in accuracies] if len(group) > 1 else accuracies[0])
         rows.append(
@@ -172,6 +176,20 @@ def summary(records: Iterable[dict], classes: Iterable[str] | None = None, metri
             }
         )
     return pd.DataFrame(rows)
+
+
+def check_alike(records: list[dict]) -> None:
+    """ValueError where records of one method and IPC differ in more than their seeds."""
+    first = records[0]
+    what = f"records of {first['method']} at IPC {first['ipc']} on {first['dataset']}"
+    for record in records:
+        if record.get("fingerprint") != first.get("fingerprint"):
+            raise ValueError(f"{what} are of different splits or files: make a table of each")
+        one, other = (r.get("settings", {}) for r in (first, record))
+        for name in sorted({**one, **other}):
+            if one.get(name) != other.get(name):
+                values = " and ".join(str(side.get(name, "another")) for side in (one, other))
+                raise ValueError(f"{what} have different settings, {name} {values}: make a table of each")
 
 
 def _student_accuracies(record: dict, classes: Iterable[str] | None, metric: str) -> list[float]:

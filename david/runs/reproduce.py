@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import os
 import sys
 import time
 from collections.abc import Iterable
@@ -12,16 +11,17 @@ from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
-import torch
-from davidbook.execution import machine, versions
-from davidbook.tables import percent
 from joblib import Parallel, delayed, effective_n_jobs
 
 from david.data.readers import base
 from david.runs.experiment import Experiment
+from david.runs.parallel import one_thread
+from david.runs.parameters import known_dataset, there, writable
+from david.runs.provenance import machine, percent, versions
 from david.runs.records import Store, summary
 from david.runs.settings import BEFORE, Settings, preset
 from david.support.files import read_json, write_json
+from david.support.values import argument, jobs
 
 
 @lru_cache(maxsize=1)  # records of one dataset and settings follow each other: decode and open its clips once
@@ -120,12 +120,12 @@ def _changes(settings: dict) -> str:
     return ", ".join(earlier if len(earlier) <= len(demo) else ["preset demo", *demo])
 
 
-def _attempt(published: Path, folder: Path, videos: str | None) -> tuple[str, float, str]:
+def _attempt(published: Path, folder: Path, videos: str | None, silent: bool) -> tuple[str, float, str]:
     """The record's name, the seconds it took, and what went wrong, if anything did."""
-    torch.set_num_threads(1)  # as for the published records: the last digits of sums depend on it
     started = time.perf_counter()
     try:
-        remake(published, folder, videos)
+        with one_thread(silent):  # as for the published records: the last digits of sums depend on it
+            remake(published, folder, videos)
     except Exception as error:  # one record that cannot be made must not cost the others
         return published.stem, time.perf_counter() - started, f"{type(error).__name__}: {error}"
     return published.stem, time.perf_counter() - started, ""
@@ -136,23 +136,25 @@ def _folder(pair: str) -> tuple[str, str]:
     name, separator, folder = pair.partition("=")
     if not separator:
         raise argparse.ArgumentTypeError(f"--videos takes dataset=folder, got {pair!r}")
-    return name, folder
+    return argument(known_dataset, "ucf12=/data")(name), argument(there, f"{name}=/data")(folder)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Compute what is missing, compare all that is there, and write ``reproduction.json`` into the folder."""
     parser = argparse.ArgumentParser(prog="python -m david reproduce", description=__doc__)
-    parser.add_argument("--root", type=Path, default=Path.cwd(), help="the repository (default: this folder)")
-    parser.add_argument("--into", type=Path, help="where the new records go (default: runs/reproduced)")
-    parser.add_argument(
-        "--add", type=Path, help="a report of this machine and these versions to keep the other rows of"
-    )
+    repository = argument(there, ".", Path)
+    parser.add_argument("--root", type=repository, default=Path.cwd(), help="the repository (default: this folder)")
+    into = argument(writable, "runs/reproduced", Path)
+    parser.add_argument("--into", type=into, help="where the new records go (default: runs/reproduced)")
+    report = argument(lambda path: there(path, Path.is_file), "book/reproduction.json", Path)
+    parser.add_argument("--add", type=report, help="one of this machine and these versions, to keep other rows of")
     parser.add_argument("--dataset", help="only the records of this dataset")
     parser.add_argument("--only", default="*", help="compute only records whose names match, such as '*-dm-ipc1-*'")
     parser.add_argument("--videos", type=_folder, action="append", default=[], help="dataset=folder of its videos")
-    parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each; -1: one a core")
+    processes = "processes, of one thread each; -1: one a core"
+    parser.add_argument("--jobs", type=argument(jobs, 2, int), default=1, help=processes)
     options = parser.parse_args(arguments)
-    root, videos, jobs = options.root.resolve(), dict(options.videos), effective_n_jobs(options.jobs)  # -1: one a core
+    root, videos, count = options.root.resolve(), dict(options.videos), effective_n_jobs(options.jobs)
     folder = (options.into or root / "runs" / "reproduced").resolve()
     published = {path: read_json(path) for path in sorted((root / "book" / "records").glob("*.json"))}
     reader = {path: base(record["dataset"]) for path, record in published.items()}  # "motions" of "heldout-motions"
@@ -167,10 +169,10 @@ def main(arguments: list[str] | None = None) -> int:
     able = [path for path in chosen if reader[path] in ("motions", *videos)]
     todo = [path for path in able if not (folder / path.name).exists() and fnmatchcase(path.stem, options.only)]
     print(f"{len(able)} records to compare, {len(todo)} of them to compute, into {folder}")
-    failed = _compute(todo, folder, {path: videos.get(reader[path]) for path in todo}, jobs)
-    there = [path for path in able if (folder / path.name).exists()]
-    if there:
-        table = compare([chosen[path] for path in there], [read_json(folder / path.name) for path in there])
+    failed = _compute(todo, folder, {path: videos.get(reader[path]) for path in todo}, count)
+    made = [path for path in able if (folder / path.name).exists()]
+    if made:
+        table = compare([chosen[path] for path in made], [read_json(folder / path.name) for path in made])
         print(table.to_string(index=False))
         here = {"machine": machine(), "versions": versions()}
         rows = (
@@ -183,14 +185,13 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def _compute(todo: list[Path], folder: Path, videos: dict[Path, str | None], jobs: int) -> list[str]:
-    """Make the records and return a line for each that failed."""
+def _compute(todo: list[Path], folder: Path, videos: dict[Path, str | None], count: int) -> list[str]:
+    """Make the records in ``count`` processes and return a line for each that failed."""
     if not todo:
         return []
-    if jobs > 1:
-        os.environ["DAVID_PROGRESS"] = "0"  # bars of several processes would overwrite each other
-    calls, failed = (delayed(_attempt)(path, folder, videos[path]) for path in todo), []
-    results = Parallel(n_jobs=jobs, return_as="generator_unordered")(calls)
+    silent = count > 1  # bars of several processes would overwrite each other
+    calls, failed = (delayed(_attempt)(path, folder, videos[path], silent) for path in todo), []
+    results = Parallel(n_jobs=count, return_as="generator_unordered")(calls)
     for number, (name, seconds, error) in enumerate(results, 1):
         print(f"[{number}/{len(todo)}] {name}: {'failed' if error else f'{seconds:.0f} s'}", flush=True)
         failed += [f"{name}: {error}"] if error else []

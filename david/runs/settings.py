@@ -1,8 +1,10 @@
 """Every setting of an experiment in one dataclass, and the presets that the book uses."""
 
-import difflib
 import math
 from dataclasses import asdict, dataclass, fields, replace
+
+from david import algorithm, matching, training
+from david.support.values import unknown
 
 # How a policy is searched: the paper's rule, the one that our measurements favour, and the rivals of Table 3.
 _PAPER = {"search_agent": "q", "search_warmup": 0, "search_readout": "q", "search_reward": "paper"}
@@ -58,6 +60,9 @@ class Settings:
 
     Field names without a prefix concern every method; the prefixes (``STAGES``) say which stage reads the others, and
     only the stages that a method runs enter its record's key.
+
+    Raises:
+        ValueError: an unknown field (the nearest known one is suggested), or a value of the wrong type or range.
     """
 
     frames: int = 16  # F, frames a clip
@@ -129,11 +134,19 @@ class Settings:
     student_optimizer: str = "sgd"
     student_repeats: int = 5  # students trained on each distilled set
 
+    def __new__(cls, *_, **changes):
+        if wrong := [name for name in changes if name not in cls.__dataclass_fields__]:
+            raise unknown("setting", wrong[0], cls.__dataclass_fields__)
+        return super().__new__(cls)
+
     def __post_init__(self):
-        for name, value in asdict(self).items():
+        for field in fields(self):
+            name, kind, value = field.name, field.type, getattr(self, field.name)
+            if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
+                raise ValueError(f"setting {name} takes {kind.__name__}, got {value!r}")
             if name in _CHOICES:
                 right, range_ = value in _CHOICES[name], f"one of {', '.join(map(repr, _CHOICES[name]))}"
-            elif isinstance(value, int):
+            elif kind is int:
                 least = _LEAST.get(name, 1)
                 right, range_ = value >= least, f"a whole number of at least {least}"
             elif name in _SHARES:
@@ -144,6 +157,7 @@ class Settings:
                 right, range_ = 0 <= value < math.inf, "a number of at least 0"
             if not right:
                 raise ValueError(f"setting {name} is {range_}, got {value!r}")
+            object.__setattr__(self, name, kind(value))  # 10 and 10.0 are one setting, with one key
         for stage, unit in (("distill", self.distill_lr_unit), ("mtt", self.mtt_lr_unit)):
             if unit != "absolute" and getattr(self, f"{stage}_optimizer") == "adam":
                 raise ValueError(f"setting {stage}_lr_unit={unit!r} is of SGD's steps; those of Adam are 'absolute'")
@@ -154,28 +168,40 @@ class Settings:
                 "setting distill_networks='experts' keeps one expert for the held-out loss: expert_count >= 2"
             )
 
-    def replace(self, **changes) -> "Settings":
-        """A copy with some fields changed.
+    def stage(self, kind: type, prefix: str, **given):
+        """The settings of one stage, as the dataclass ``kind`` has them: the fields of its prefix, or common ones."""
+        own = asdict(self)
+        names = [field.name for field in fields(kind) if field.name not in given]
+        return kind(**given, **{name: own.get(f"{prefix}_{name}", own.get(name)) for name in names})
 
-        Raises:
-            ValueError: an unknown field (the nearest known one is suggested), or a value of the wrong type or range.
-        """
-        types = {field.name: field.type for field in fields(self)}
-        for name, value in changes.items():
-            if name not in types:
-                near = difflib.get_close_matches(name, types, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(types)}"
-                raise ValueError(f"unknown setting {name!r}{hint}")
-            expected = (int, float) if types[name] is float else types[name]
-            if not isinstance(value, expected) or isinstance(value, bool):
-                raise ValueError(f"setting {name} takes {types[name].__name__}, got {value!r}")
-            changes[name] = types[name](value)  # 10 and 10.0 are one setting, with one key
+    @property
+    def distill(self) -> matching.Settings:
+        """How videos are distilled."""
+        return self.stage(matching.Settings, "distill")
+
+    @property
+    def teacher(self) -> training.Settings:
+        """How teachers and references on full data are trained."""
+        return self.stage(training.Settings, "teacher")
+
+    @property
+    def student(self) -> training.Settings:
+        """How students are trained."""
+        return self.stage(training.Settings, "student")
+
+    @property
+    def algorithm(self) -> algorithm.Settings:
+        """How a policy is searched, and how videos are distilled."""
+        return self.stage(algorithm.Settings, "search", distill=self.distill)
+
+    def replace(self, **changes) -> "Settings":
+        """A copy with some fields changed; errors as of ``Settings``."""
         return replace(self, **changes)
 
     def with_rule(self, rule: str) -> "Settings":
         """The settings with a search rule: "paper", "recommended", or another of ``RULES``."""
         if rule not in RULES:
-            raise ValueError(f"unknown search rule {rule!r}; known are {', '.join(RULES)}")
+            raise unknown("search rule", rule, RULES)
         return self.replace(**RULES[rule])
 
     @property
@@ -186,11 +212,7 @@ class Settings:
     @property
     def early_iterations(self) -> int:
         """N_early of Eq. 5, at least 1 unless beta is 0."""
-        return max(1, round(self.search_beta * self.distill_iterations)) if self.search_beta else 0
-
-    def recipe(self, stage: str) -> dict:
-        """How the networks of a stage ("teacher" or "student") are trained: its steps, batch, lr and optimizer."""
-        return {name: getattr(self, f"{stage}_{name}") for name in ("steps", "batch", "lr", "optimizer")}
+        return self.algorithm.early_iterations
 
     def subset(self, *prefixes: str) -> dict:
         """The fields without a prefix and those with one of ``prefixes``: what a method's result depends on."""
@@ -249,5 +271,5 @@ def preset(name: str, **changes) -> Settings:
         ValueError: unknown preset or field.
     """
     if name not in PRESETS:
-        raise ValueError(f"unknown preset {name!r}; known are {', '.join(PRESETS)}")
+        raise unknown("preset", name, PRESETS)
     return PRESETS[name].replace(**changes)

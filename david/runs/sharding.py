@@ -9,9 +9,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import chain
 
 import torch
 import torch.distributed as dist
+
+from david.sets import DistilledSet
 
 # A rank may wait for another for as long as a method takes that is not sharded. When a rank dies, torchrun ends
 # the others, so no time-out is needed for that.
@@ -108,3 +111,43 @@ def spread(count: int, function: Callable[[int], object]) -> list:
 def first(function: Callable[[], object]):
     """``function()`` of the first rank, on every rank."""
     return spread(1, lambda _: function())[0]
+
+
+def joined(part: DistilledSet, classes: list[str]) -> DistilledSet:
+    """One distilled set, on the host of every rank, of the sets that the ranks have made of their shares of classes.
+
+    Args:
+        part: this rank's.
+        classes: all names.
+    """
+    count = len(classes)
+    # Ranks may differ in where their videos live; by way of the host they can be put together.
+    videos, policy = gather(part.videos.cpu(), count), gather(part.policy, count)
+    infos = spread(size(), lambda _: part.info)
+    info = {}
+    if "curve" in part.info:
+        info["curve"] = [[look[0][0], sum(loss for _, loss in look)] for look in zip(*(own["curve"] for own in infos))]
+    if "sweep" in part.info:
+        looks = zip(*(own["sweep"] for own in infos))
+        info["sweep"] = [{**look[0], "distance": _side_by_side([own["distance"] for own in look])} for look in looks]
+    if "search" in part.info:
+        episodes = [_episode(parts) for parts in zip(*(own["search"]["episodes"] for own in infos))]
+        info["search"] = part.info["search"] | {"episodes": episodes}
+    return DistilledSet(videos, policy, classes, info)
+
+
+def _side_by_side(parts: tuple[list[list]]) -> list[list]:
+    """Lists over L of lists over the ranks' classes -> over all classes."""
+    return [list(chain.from_iterable(own)) for own in zip(*parts)]
+
+
+def _episode(parts: tuple[dict]) -> dict:
+    """An episode of all classes, from the ranks' episodes of theirs."""
+    seconds = [part["seconds"] for part in parts]
+    lists = ("frames_per_segment", "start", "distance", "reward")
+    return {
+        **{name: list(chain.from_iterable(part[name] for part in parts)) for name in lists},
+        "iterations": parts[0]["iterations"],
+        **{name: sum(part[name] for part in parts) for name in ("forward", "backward")},
+        "seconds": None if None in seconds else max(seconds),
+    }

@@ -8,8 +8,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from david.data.clips import keep_in_range
 from david.support.files import atomic
+from david.support.pixels import keep_in_range
 from david.support.progress import track
 
 WORSE = 4  # a held-out loss of so many times what it was at the start ends a run,

@@ -8,9 +8,15 @@ Video(path=..., name='v_ApplyEyeMakeup_g08_c01', label=0, group='g08')
 import difflib
 import hashlib
 import importlib
+import inspect
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import UnionType
+from typing import get_args, get_origin
+
+from david.support.values import NOTHING, convert, unknown
 
 # name -> the module in this package and its function; imported when asked for.
 READERS = {
@@ -94,18 +100,54 @@ def check_name(name: str) -> None:
         raise ValueError(f"unknown dataset {name!r}; known: {', '.join(READERS)}.{hint}")
 
 
+def _function(module: str, name: str) -> Callable[..., Dataset]:
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+
+
+def check_options(name: str, options: dict) -> dict:
+    """The options of the reader of dataset `name`, text among them read as its kind of option is: "no" as False.
+
+    ValueError for an unknown dataset or option, with the nearest known one, and for a value of another kind.
+    """
+    check_name(name)
+    known = {k: v for k, v in inspect.signature(_function(*READERS[base(name)])).parameters.items() if k != "root"}
+    while name.startswith(DERIVED):
+        function, _, name = name.partition("-")
+        own = inspect.signature(_function("derived", function)).parameters.items()
+        known |= {k: v for k, v in own if v.kind is v.KEYWORD_ONLY}
+    return {option: _read_option(option, value, known) for option, value in options.items()}
+
+
+def _read_option(option: str, value, known: dict):
+    """The value of an option; `known` has the parameters of the reader."""
+    if option not in known:
+        raise unknown("option", option, known)
+    kind = known[option].annotation
+    try:
+        if isinstance(kind, UnionType):  # of a path, or an object, or None
+            value = None if isinstance(value, str) and value.strip().lower() in NOTHING else value
+            if not isinstance(value, kind) or value == "":
+                raise ValueError(f"{value!r} is not {' or '.join(own.__name__ for own in kind.__args__)}")
+            return value
+        if get_origin(kind) is tuple:
+            return tuple(convert(value, list[get_args(kind)[0]]))
+        value = convert(value, kind)
+        if kind is int and value < (0 if option.endswith("seed") else 1):
+            raise ValueError(f"{value!r} is too small")
+        return value
+    except ValueError as error:
+        raise ValueError(f"option {option}: {error}") from None
+
+
 def load(name: str, /, root: str | Path | None = None, split: int = 1, **options) -> Dataset:
     """The dataset `name` (a key of READERS), read from the folder `root`, with the official split `split`.
 
-    `motions` needs no root: it makes its own videos. `options` go to the reader; `name="..."` among them
-    renames a dataset of your own. "tr-" before the name keeps the classes of largest Delta alone, "heldout-" tests
-    on some of the training groups: see `derived`. ValueError for an unknown name.
+    `motions` needs no root: it makes its own videos. `options` go to the reader, as `check_options` reads them;
+    `name="..."` among them renames a dataset of your own. "tr-" before the name keeps the classes of largest Delta
+    alone, "heldout-" tests on some of the training groups: see `derived`. ValueError for an unknown name or option.
     """
-    check_name(name)
+    options = check_options(name, {"split": split} | options)
     if name.startswith(DERIVED):
         function, _, name = name.partition("-")
-        derive = getattr(importlib.import_module(f"{__name__}.derived"), function)
-        return derive(name, root=root, split=split, **options)
-    module, function = READERS[name]
-    reader = getattr(importlib.import_module(f"{__name__}.{module}"), function)
-    return reader(root=root, split=split, **options)
+        return _function("derived", function)(name, root=root, **options)
+    return _function(*READERS[name])(root=root, **options)

@@ -75,7 +75,7 @@ def motions(
         raise ValueError(f"split={split}: motions has one split, 1")
     settings = [VERSION, seed, asdict(nuisance), list(classes), clips_per_group, train_groups, test_groups]
     name = f"motions-v{VERSION}-seed{seed}-{digest(settings)[:8]}"
-    folder = Path(root or files.cache_folder()).expanduser() / name
+    folder = Path(root or files.cache_folder()).expanduser().absolute() / name
     if not folder.exists():
         files.make_folder(folder.parent)
         with files.locked(folder.with_name(f"{name}.lock")):
@@ -92,26 +92,26 @@ def write(folder: Path, films: list, test_groups: int, seed: int, nuisance: Nuis
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # what an interrupted run left
     classes = list(dict.fromkeys(name for name, _, _ in films))
-    for name in classes:
-        (part / name).mkdir(parents=True)
 
     def film(name: str, group: int, clip: int) -> str:
         line = f"{name}/v_{name}_g{group:02d}_c{clip:02d}.avi"
         encode(part / line, render(name, group, clip, seed, nuisance))
         return line
 
-    with ThreadPoolExecutor() as pool:  # numpy and the encoder let go of Python's lock
+    with files.writing(folder), ThreadPoolExecutor() as pool:  # numpy and the encoder let go of Python's lock
+        for name in classes:
+            (part / name).mkdir(parents=True)
         jobs = [pool.submit(film, *which) for which in films]
         try:
             lines = [job.result() for job in track(jobs, desc="rendering motions", unit="clip")]
         finally:
             pool.shutdown(cancel_futures=True)
-    train = [f"{line} {classes.index(f[0]) + 1}" for f, line in zip(films, lines) if f[1] > test_groups]
-    test = [line for f, line in zip(films, lines) if f[1] <= test_groups]
-    numbered = [f"{number} {name}" for number, name in enumerate(classes, 1)]
-    for list_name, content in {"classInd": numbered, "trainlist01": train, "testlist01": test}.items():
-        (part / f"{list_name}.txt").write_text("\n".join(content) + "\n")
-    part.rename(folder)
+        train = [f"{line} {classes.index(f[0]) + 1}" for f, line in zip(films, lines) if f[1] > test_groups]
+        test = [line for f, line in zip(films, lines) if f[1] <= test_groups]
+        numbered = [f"{number} {name}" for number, name in enumerate(classes, 1)]
+        for list_name, content in {"classInd": numbered, "trainlist01": train, "testlist01": test}.items():
+            (part / f"{list_name}.txt").write_text("\n".join(content) + "\n")
+        part.rename(folder)
 
 
 def render(name: str, group: int, clip: int, seed: int, nuisance: Nuisance) -> np.ndarray:
