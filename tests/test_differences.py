@@ -3,7 +3,29 @@
 import numpy as np
 import pandas as pd
 import pytest
-from davidbook.differences import comparisons, holm, interval, paired, top1
+from davidbook.differences import beyond_chance, comparisons, holm, interval, intervals, paired, top1
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "found"),
+    [
+        ((5, 1), (2, 1), "above"),
+        ((2, 1), (5, 1), "below"),
+        ((5, 1), (3, 1), "overlap"),  # they touch
+        ((3, 1), (5, 1.5), "overlap"),
+        ((2, 0), (2, 0), "overlap"),
+        ((5, np.nan), (2, 1), "unknown"),  # one seed
+        ((5, 1), (np.nan, 1), "unknown"),
+    ],
+)
+def test_intervals(left, right, found):
+    opposite = {"above": "below", "below": "above"}
+    assert intervals(left, right) == found and intervals(right, left) == opposite.get(found, found)
+
+
+def test_two_standard_errors():
+    assert beyond_chance(-2.1, 1) and not beyond_chance(2, 1) and not beyond_chance(9, np.nan)
+    assert beyond_chance(pd.Series([3.0, -1.0]), pd.Series([1.0, 1.0])).tolist() == [True, False]
 
 
 def record(seed, *accuracies):

@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 from statistics import median
 
+import pandas as pd
 import pytest
-from davidbook import speed_figures
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
@@ -14,10 +14,6 @@ from david.support.files import read_json
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "benchmarks" / "records"
-LOOKS = [
-    {"iteration": i, "frames_per_segment": {"8": {"distance": d, "squared_gradient_norm": g, "change": c}}}
-    for i, d, g, c in ((0, [4.0, 2.0], 0.0, 0.0), (10, [2.0, 1.0], 0.5, 0.25))
-]
 
 
 @pytest.fixture
@@ -72,10 +68,39 @@ def test_a_later_record_fills_what_is_missing(page, tmp_path):
     assert aims["one seed, twice the same videos: float32, deterministic"]["met"] == "yes"
 
 
-def test_a_sweep_is_followed_by_the_mean_of_its_classes(screenless):
-    table = speed_figures.followed(LOOKS, 8)
+def test_a_sweep_is_followed_by_the_mean_of_its_classes(page, tmp_path):
+    looks = [
+        {"iteration": i, "frames_per_segment": {"8": {"distance": d, "squared_gradient_norm": g, "change": c}}}
+        for i, d, g, c in ((0, [4.0, 2.0], 0.0, 0.0), (10, [2.0, 1.0], 0.5, 0.25))
+    ]
+    record = read_json(RECORDS / "gpu-evidence-h200.json") | {"sweeps": {"noise": looks, "real": looks}}
+    (tmp_path / "gpu-evidence-h200.json").write_text(json.dumps(record))
+    found = page(tmp_path)
+    table = found["paths"]["noise"]
     assert table["distance"].to_dict() == {0: 3.0, 10: 1.5} and table["change"].to_dict() == {0: 0.0, 10: 0.25}
     assert table["squared_gradient_norm"].isna().tolist() == [True, False]
-    (axis,) = speed_figures.distances({"noise": LOOKS, "real": LOOKS[:1]}, 8).axes
-    lines = [line.get_ydata().tolist() for line in axis.lines]
-    assert lines == [[4, 2], [2, 1], [3, 1.5], [4], [2], [3]] and axis.get_yscale() == "log"
+    assert found["each"]["from noise"].to_numpy().tolist() == [[4, 2], [2, 1]]
+
+
+def test_stages_at_several_sizes_by_hand(screenless):
+    """A cell of the page "Speed", on a record made by hand."""
+    cells = load_notebook_node(str(ROOT / "notebooks" / "14-speed.ipynb")).cells
+    (code,) = [cell.source for cell in cells if "def sizes" in cell.source]
+    found = {"median": median, "pd": pd, "shown": lambda *_: None}
+    exec(code, found)
+
+    def stage(seconds, **more):
+        return {"seconds": seconds, "share of the bound": 0.25, "peak_bytes": 3 * 2**20, **more}
+
+    base = {"classes": 10, "ipc": 1, "size": 48}
+    points = [
+        {**base, "stages": {"sampling": stage([1.0, 2.0, 9.0], **{"plain / ours": 1.234}), "search": stage([4.0])}},
+        {**base, "ipc": 5, "stages": {"sampling": stage([3.0]), "search": stage([10.0])}},
+    ]
+    table = found["sizes"]({"base": base, "points": points})
+    assert table.to_dict("list") == {
+        "10 classes, IPC 1, 48 pixels": ["1.0, 25%, 3 MiB"] * 2,
+        "IPC 5": ["1.5, 25%, 3 MiB", "2.5, 25%, 3 MiB"],
+        "earlier code / ours": ["1.23", ""],
+    }
+    assert list(table.index) == ["sampling", "search"]

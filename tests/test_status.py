@@ -5,7 +5,7 @@ import re
 from collections import Counter
 
 import pytest
-from davidbook.status import PAPER, Status, at_settings, load_records, wanted_settings
+from davidbook.status import THEIRS, Status, at_settings, load_records, wanted_settings
 from davidbook.tables import paper_tables
 from test_claims import a_motions_record
 
@@ -32,8 +32,8 @@ def test_an_empty_folder_has_run_nothing(tmp_path):
     nothing = status(tmp_path / "absent")
     assert nothing.records == [] and nothing.pages == [] and nothing.other_records().empty
     assert nothing.cells["verdict"].tolist() == ["not run"] * len(paper_tables())
-    assert {j.outcome.verdict for j in nothing.judgements if j.own} == {"not run"}
-    assert {j.outcome.verdict for j in nothing.judgements if not j.own} == {"holds", "fails", "undecided"}
+    assert {j.verdict for j in nothing.judgements if j.own} == {"not run"}
+    assert {j.verdict for j in nothing.judgements if not j.own} == {"holds", "fails", "undecided"}
     for number in (1, 2, 3, 4):
         assert set(nothing.cell_table(number)["instead: motions"]) == {"not run"}
     assert set(nothing.figure_table()["on our data"]) == {"not run yet"}
@@ -133,7 +133,7 @@ def test_records_of_other_settings_are_kept_apart(tmp_path):
 
 def test_two_versions_of_the_data_are_an_error(tmp_path):
     first, second = write(tmp_path), write(tmp_path, seed=1, fingerprint="beef")
-    with pytest.raises(ValueError, match="records of motions from 2 versions of the data") as error:
+    with pytest.raises(ValueError, match="are of two versions of motions") as error:
         status(tmp_path)
     assert first.name in str(error.value) and second.name in str(error.value)
     assert at_settings(load_records(tmp_path), "motions", DEMO.replace(size=64)) == {}  # not compared, no error
@@ -156,7 +156,7 @@ def test_claims_are_judged_from_records_and_linked(tmp_path):
     (tmp_path / "toc.yml").write_text("parts: [{chapters: [{file: notebooks/02-table-1-motions}, {file: deviations}]}]")
     page = status(tmp_path, "toc.yml")
     table = page.claim_table("accuracy")
-    assert table.columns.tolist() == ["motions", PAPER]
+    assert table.columns.tolist() == ["motions", THEIRS]
     ours, theirs = table.iloc[0]
     assert "DAViD beats DM" in table.index[0]
     assert '<a href="02-table-1-motions.html"><b>holds</b></a><br>DAViD<br>80.0 ± 0.0: <a href=' in ours
@@ -165,9 +165,11 @@ def test_claims_are_judged_from_records_and_linked(tmp_path):
     assert theirs.endswith("<b>undecided</b><br>SSv2 3.5 ± 0.5, 3.6</div>")
     every = table.loc[[name for name in table.index if "every other" in name], "motions"]
     assert every.iloc[0] == "<div>not run</div>"  # rivals are missing, and none of those at hand is better
-    assert "not in its tables" in page.claim_table("classes")[PAPER].iloc[0]
+    assert "not in its tables" in page.claim_table("classes")[THEIRS].iloc[0]
     parts = ("accuracy", "parts", "search", "classes")
-    assert sum(len(page.claim_table(part)) for part in parts) == len({(j.claim, j.ipc) for j in page.judgements})
+    assert sum(len(page.claim_table(part)) for part in parts) == len(
+        {(j.claim["text"], j.ipc) for j in page.judgements}
+    )
 
 
 def test_better_results_turn_the_verdict(tmp_path):
@@ -176,7 +178,7 @@ def test_better_results_turn_the_verdict(tmp_path):
         for seed, step in ((0, -0.02), (1, 0.02)):
             write(tmp_path, "david", (0.8 + step, 0.8 + step), seed=seed)
             write(tmp_path, "dm", (dm + step, dm + step), seed=seed)
-        verdicts.append(next(j.outcome.verdict for j in status(tmp_path).judgements if j.own))
+        verdicts.append(next(j.verdict for j in status(tmp_path).judgements if j.own))
     assert verdicts == ["holds", "undecided", "fails"]
 
 

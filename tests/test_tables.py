@@ -7,7 +7,6 @@ from davidbook.tables import (
     leader,
     paper_tables,
     paper_value,
-    ranked_actions,
     show,
     show_pairs,
     side_by_side,
@@ -113,13 +112,6 @@ def test_verdict():
     assert verdict(rows(("random", 0.4, 0.05))) == "Random has 40.0 ± 5.0 %"
     single = rows(("david", 0.7, float("nan")), ("dm", 0.1, float("nan")))  # one student: no interval
     assert "overlap its own: DM" in verdict(single)
-
-
-def test_ranked_actions_of_a_grid_search():
-    tried = [(1, [0.1, 0.3]), (2, [0.2, 0.2]), (8, [0.3, 0.1])]
-    episodes = [{"frames_per_segment": [length] * 2, "reward": reward} for length, reward in tried]
-    record = {"classes": ["a", "b"], "search": {"episodes": episodes}}
-    assert ranked_actions(record) == [[8, 2, 1], [1, 2, 8]]
 
 
 PRECISION = {"distill_precision": ("float32", "bfloat16")}

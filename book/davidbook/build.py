@@ -62,18 +62,15 @@ def load_plan(root: Path, preset: str) -> list[dict]:
 def toc_pages(root: Path) -> list[str]:
     """The files that ``book/_toc.yml`` lists, in order, without suffix."""
     toc = yaml.safe_load((root / "book" / "_toc.yml").read_text())
-    chapters = [chapter["file"] for part in toc.get("parts", [toc]) for chapter in part.get("chapters", [])]
-    return [toc["root"], *chapters]
+    return [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
 
 
 def check_toc(root: Path, plan: list[dict]) -> None:
     """ValueError for a page that the table of contents lists and the plan does not make, or the other way round."""
     made = {f"notebooks/{Path(page['output']).stem}" for page in plan} | {"notebooks/statistics"}
-    listed = {name for name in toc_pages(root) if name.startswith("notebooks/")}
-    if made != listed:
-        raise ValueError(
-            f"book/_toc.yml and the parameter file do not name the same pages: {', '.join(sorted(made ^ listed))}"
-        )
+    if apart := made ^ {name for name in toc_pages(root) if name.startswith("notebooks/")}:
+        names = ", ".join(sorted(apart))
+        raise ValueError(f"book/_toc.yml and the parameter file do not name the same pages: {names}")
 
 
 def run_notebook(root: Path, page: dict, progress: str | None = None) -> None:
@@ -82,16 +79,15 @@ def run_notebook(root: Path, page: dict, progress: str | None = None) -> None:
     Until then, and after a failure, what there is of it lies in ``_build/unfinished``. ``progress`` labels a bar of
     its cells; None shows none.
     """
-    target = root / "book" / "notebooks" / page["output"]
+    begun = unfinished(root, page)
     sources = execution.sources(root, page)  # before the run: what changes meanwhile makes the page outdated
     notebook = nbformat.read(root / "notebooks" / page["notebook"], as_version=4)
     notebook.cells.append(new_code_cell(execution.REPORT))
-    with atomic(unfinished(root, page)) as temporary:
+    with atomic(begun) as temporary:
         nbformat.write(notebook, temporary)
-    bar = {"desc": progress, "leave": False} if progress else False
     notebook = papermill.execute_notebook(
-        unfinished(root, page), unfinished(root, page), page.get("parameters") or {}, cwd=root / "notebooks",
-        kernel_name="python3", progress_bar=bar,
+        begun, begun, page.get("parameters") or {}, cwd=root / "notebooks", kernel_name="python3",
+        progress_bar={"desc": progress, "leave": False} if progress else False,
     )  # fmt: skip
     report = next(output.text for output in notebook.cells.pop().outputs if output.get("name") == "stdout")
     notebook.metadata["david"] = json.loads(report) | {"sources": sources}
@@ -102,13 +98,12 @@ def run_notebook(root: Path, page: dict, progress: str | None = None) -> None:
             cell.metadata.tags.append("hide-input")
     head = next(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "markdown")
     if title := page.get("title"):
-        lines = notebook.cells[head].source.splitlines()
-        notebook.cells[head].source = "\n".join([f"# {title}", *lines[1:]])
+        notebook.cells[head].source = "\n".join([f"# {title}", *notebook.cells[head].source.splitlines()[1:]])
     if links := source_links(root, page["notebook"]):
         notebook.cells.insert(head + 1, new_markdown_cell(links, id="run-it-yourself"))
-    with atomic(target) as temporary:
+    with atomic(root / "book" / "notebooks" / page["output"]) as temporary:
         nbformat.write(notebook, temporary)
-    unfinished(root, page).unlink()
+    begun.unlink()
 
 
 def unfinished(root: Path, page: dict) -> Path:
@@ -139,16 +134,15 @@ def describe_failure(root: Path, page: dict, error: Exception) -> str:
     ran = nbformat.read(kept, as_version=4).cells if kept.is_file() else []
     # papermill notes no failure where a kernel died, but it starts no cell after one that failed.
     started = [cell for cell in ran if cell.metadata.get("papermill", {}).get("start_time")]
+    said = f"{type(error).__name__}: {error}"
     if not started:
-        return f"{page['output']} failed: {type(error).__name__}: {error}"
+        return f"{page['output']} failed: {said}"
     failed = started[-1]
     source = nbformat.read(root / "notebooks" / page["notebook"], as_version=4).cells
     number = next((f"cell {n}" for n, cell in enumerate(source, 1) if cell.id == failed.id), "an added cell")
     errors = ["\n".join(output.traceback) for output in failed.get("outputs", []) if output.output_type == "error"]
-    return (
-        f"{page['output']} failed in {number} of notebooks/{page['notebook']}; what ran of it is {kept}\n\n"
-        f"{failed.source}\n\n{strip_color(errors[0]) if errors else f'{type(error).__name__}: {error}'}"
-    )
+    where = f"{page['output']} failed in {number} of notebooks/{page['notebook']}; what ran of it is {kept}"
+    return f"{where}\n\n{failed.source}\n\n{strip_color(errors[0]) if errors else said}"
 
 
 def build_html(root: Path) -> Path:

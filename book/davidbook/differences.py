@@ -1,5 +1,10 @@
-"""Compare rows of records, paired by seed: the mean difference and its 95 % interval, one rule for every sentence."""
+"""Say whether a difference is real: every rule that the book judges by stands here, and nowhere else.
 
+Records that share seeds are compared by ``paired`` and, several at once, by ``comparisons``. Where only mean and
+deviation are known, as in the paper's tables, ``intervals`` decides; where a standard error is, ``beyond_chance``.
+"""
+
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -9,14 +14,27 @@ from scipy.stats import t as student
 LEVEL = 0.95
 
 
+def intervals(left: tuple[float, float], right: tuple[float, float]) -> str:
+    """How two intervals, mean ± standard deviation, lie to each other.
+
+    Returns:
+        "above" or "below", where left's lies wholly on that side of right's; "overlap", where they touch; "unknown",
+        where one has no mean or, as a single seed, no deviation.
+    """
+    (mean, std), (other, reach) = left, right
+    if math.isnan(mean + std + other + reach):
+        return "unknown"
+    return "above" if mean - std > other + reach else "below" if mean + std < other - reach else "overlap"
+
+
+def beyond_chance(mean, error):
+    """Whether means, numbers or Series, are more than two standard errors from 0; never without an error (NaN)."""
+    return abs(mean) > 2 * error
+
+
 def top1(records: Iterable[dict]) -> pd.Series:
     """Top-1 accuracy in percent by seed, the mean of a seed's students."""
-    return pd.Series(
-        {
-            record["seed"]: 100 * sum(one["top1"] for one in record["students"]) / len(record["students"])
-            for record in records
-        }
-    ).sort_index()
+    return pd.Series({r["seed"]: 100 * np.mean([s["top1"] for s in r["students"]]) for r in records}).sort_index()
 
 
 def paired(left: pd.Series, right: pd.Series) -> dict[str, float]:
@@ -30,7 +48,7 @@ def paired(left: pd.Series, right: pd.Series) -> dict[str, float]:
     count, mean = len(gains), gains.mean()
     if count < 2:
         return {"n": count, "mean": mean, "low": -np.inf, "high": np.inf, "p": 1.0}
-    error = gains.std() / count**0.5
+    error = gains.sem()
     reach = student.ppf((1 + LEVEL) / 2, count - 1) * error
     p = 2 * student.sf(abs(mean) / error, count - 1) if error else float(mean == 0)
     return {"n": count, "mean": mean, "low": mean - reach, "high": mean + reach, "p": p}
@@ -46,9 +64,7 @@ def holm(p: pd.Series) -> pd.Series:
 def comparisons(pairs: dict[tuple, tuple[pd.Series, pd.Series]], names: list[str]) -> pd.DataFrame:
     """One row of ``paired`` for each pair, with "told apart": whether Holm's p over all of them is below 0.05.
 
-    Args:
-        pairs: a row's index -> (left, right).
-        names: of the index's levels.
+    The index's levels, called ``names``, are the keys of ``pairs``.
     """
     rows = pd.DataFrame([paired(*pair) for pair in pairs.values()])
     rows.index = pd.MultiIndex.from_tuples(pairs, names=names)

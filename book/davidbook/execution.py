@@ -1,6 +1,5 @@
-"""What an executed page was made from and on what, so that it is run again only when that has changed."""
+"""Note what an executed page was made from and on what, so that it is run again only when that has changed."""
 
-import hashlib
 import json
 import sys
 from collections import Counter
@@ -8,6 +7,7 @@ from collections.abc import Iterable
 from glob import escape, glob
 from pathlib import Path
 
+import joblib
 import nbformat
 
 import david
@@ -23,12 +23,8 @@ print(report())"""
 
 
 def digest(paths: Iterable[Path]) -> str:
-    """16 hex digits that depend on the names and contents of files."""
-    total = hashlib.sha256()
-    for path in sorted(paths):
-        content = path.read_bytes()
-        total.update(f"{path.name} {len(content)}\n".encode() + content)
-    return total.hexdigest()[:16]
+    """Hex digits that depend on the names and contents of files."""
+    return joblib.hash([(path.name, path.read_bytes()) for path in sorted(paths)])
 
 
 def _found(patterns: Iterable[str], folder: Path) -> dict[str, str]:
@@ -50,12 +46,11 @@ def sources(root: Path, page: dict) -> str:
     These are its notebook and its entry in the parameter file, the packages with their data files, the versions of what
     they require, ``_config.yml``, and every JSON file under ``book``, the published records among them.
     """
-    folders = [Path(david.__file__).parent, Path(__file__).parent]
-    package = [path for folder in folders for path in folder.rglob("*") if path.suffix in (".py", ".csv", ".json")]
+    found = [path for folder in (david, sys.modules[__name__]) for path in Path(folder.__file__).parent.rglob("*.*")]
+    package = [path for path in found if path.is_file() and path.suffix != ".pyc"]
     book = [path for path in (root / "book").rglob("*.json") if "notebooks" not in path.parts]
-    files = [digest([root / "notebooks" / page["notebook"]]), digest(package), digest(book)]
-    files.append(digest(path for path in [root / "_config.yml"] if path.is_file()))
-    return hashlib.sha256(json.dumps([page, versions(), files], sort_keys=True).encode()).hexdigest()[:16]
+    parts = [root / "notebooks" / page["notebook"]], package, book, filter(Path.is_file, [root / "_config.yml"])
+    return joblib.hash([page, versions(), *map(digest, parts)])
 
 
 def unchanged(root: Path, page: dict) -> bool:
@@ -67,6 +62,4 @@ def unchanged(root: Path, page: dict) -> bool:
     if not path.is_file() or (page.get("parameters") or {}).get("root"):
         return False
     made = nbformat.read(path, as_version=4).metadata.get("david", {})
-    if made.get("sources") != sources(root, page):
-        return False
-    return made["asked"] == _found(made["asked"], root / "notebooks")
+    return made.get("sources") == sources(root, page) and made["asked"] == _found(made["asked"], root / "notebooks")

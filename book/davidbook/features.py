@@ -1,4 +1,4 @@
-"""Where the clips of a set lie among real ones, in a teacher's features: distance, coverage, precision, a map.
+"""Tell where the clips of a set lie among real ones, in a teacher's features: distance, coverage, precision, a map.
 
 Features are lists with one tensor a class, float (n_c, D), on the CPU.
 """
@@ -50,21 +50,16 @@ def eccentricity(means: torch.Tensor) -> torch.Tensor:
 
 
 def coverage_and_precision(real: torch.Tensor, synthetic: torch.Tensor, k: int) -> tuple[float, float]:
-    """Whether synthetic clips lie where real ones do, within one class.
+    """Whether synthetic clips (S, D) lie where real ones (N, D) do, within one class.
 
     The neighbourhood of a real clip is the ball that reaches to its k-th nearest other real clip.
 
-    Args:
-        real, synthetic: (N, D) and (S, D) features.
-        k: neighbours, less than N.
-
     Returns:
         coverage, the share of the real clips with a synthetic one in their neighbourhood (Naeem et al., 2020); and
-        precision, the share of the synthetic clips that lie in the neighbourhood of a real one (Kynkäänniemi et al.,
-        2019).
+        precision, the share of the synthetic clips in that of a real one (Kynkäänniemi et al., 2019).
 
     Raises:
-        ValueError: fewer than 1 neighbour, or not less than N.
+        ValueError: k is not at least 1 and less than N.
     """
     if not 0 < k < len(real):
         raise ValueError(f"a class of {len(real)} real clips has no {k}-th neighbour; choose 1 to {len(real) - 1}")
@@ -75,43 +70,25 @@ def coverage_and_precision(real: torch.Tensor, synthetic: torch.Tensor, k: int) 
 
 
 def measure(train: list, test: list, synthetic: list, k: int) -> pd.DataFrame:
-    """What can be said of a set without a map, class by class.
-
-    Args:
-        train: features of the real training clips.
-        test: of the real test clips, which no set holds: Random would cover the training clips that it stores.
-        synthetic: of the set's clips.
-        k: neighbours, for coverage and precision.
+    """What can be said of a set without a map, from features of the real clips and of its own, class by class.
 
     Returns:
         M rows: distance, the d of Eq. 1, from the mean of the training clips to the mean of the set's; eccentricity,
-        of the set's means; coverage and precision of the test clips; and clips, how many the set has.
+        of the set's means; coverage and precision with k neighbours of the test clips, since Random would cover the
+        training clips that it stores; and clips, how many the set has.
     """
-    centres = means(synthetic)
     judged = [coverage_and_precision(own, new, k) for own, new in zip(test, synthetic, strict=True)]
-    coverage, precision = zip(*judged)
-    return pd.DataFrame(
-        {
-            "distance": (centres - means(train)).norm(dim=1).numpy(),
-            "eccentricity": eccentricity(centres).numpy(),
-            "coverage": coverage,
-            "precision": precision,
-            "clips": [len(own) for own in synthetic],
-        }
-    )
+    table, centres = pd.DataFrame(judged, columns=["coverage", "precision"]), means(synthetic)
+    distance, outward = (centres - means(train)).norm(dim=1).numpy(), eccentricity(centres).numpy()
+    return table.assign(distance=distance, eccentricity=outward, clips=list(map(len, synthetic)))
 
 
 def tsne(*groups: torch.Tensor, perplexity: float = 30, seed: int = 0) -> list[np.ndarray]:
-    """One t-SNE map of all groups of points together, (n, 2) each.
+    """One t-SNE map of all groups of points together: (n, 2) for (n, D) each.
 
-    t-SNE has no rule by which a new point would find its place on a map that exists: what is to be seen on one map
-    has to be fitted at once, and the place of each point depends on all others. It starts from the first two principal
-    components, so on few points the seed changes nothing.
-
-    Args:
-        groups: (n, D) features each.
-        perplexity: roughly how many neighbours of a point count; at most a third of all points.
-        seed: of the principal components, which scikit-learn draws where there are many points.
+    t-SNE cannot place a new point on a map that exists, so what is to be seen on one map is fitted at once, and the
+    place of each point depends on all others. It starts from the first two principal components, which scikit-learn
+    draws by the seed where there are many points. Perplexity is capped at a third of all points.
     """
     from sklearn.manifold import TSNE  # takes a second to import
 

@@ -19,18 +19,6 @@ from davidbook.build import toc_pages
 
 BROWSERS = ("google-chrome", "chromium", "chromium-browser")  # where both are, a driver is mostly that of the first
 
-STYLE = """
-@page { size: A4; margin: 16mm 15mm; }
-html { font-size: 13px; }
-article { break-before: page; }
-article:first-of-type { break-before: auto; }
-h1, h2, h3 { break-after: avoid; }
-img, tr, pre, div.math, div.cell_input { break-inside: avoid; }
-pre, div.cell_output, div.cell_output * { overflow: visible !important; }
-pre { white-space: pre-wrap; }
-a.headerlink, button { display: none; }
-"""
-
 
 def find_browser() -> str:
     """The path of Chromium or Chrome; FileNotFoundError where there is none."""
@@ -52,10 +40,9 @@ def join_pages(html: Path, pages: list[str]) -> BeautifulSoup:
     Raises:
         FileNotFoundError: a page that was not built.
     """
-    book = BeautifulSoup("<!DOCTYPE html><html data-theme='light'><head></head><body></body></html>", "html.parser")
-    main = book.new_tag("main", attrs={"class": "bd-main bd-content bd-article-container"})
-    book.body.append(main)
-    head = {}
+    start = "<!DOCTYPE html><html data-theme='light'><head></head><body><main></main></body></html>"
+    book, head = BeautifulSoup(start, "html.parser"), {}
+    book.main["class"] = "bd-main bd-content bd-article-container"
     for page in pages:
         path = html / f"{page}.html"
         if not path.is_file():
@@ -68,13 +55,15 @@ def join_pages(html: Path, pages: list[str]) -> BeautifulSoup:
         article = soup.find("article")
         for element in article.find_all("details"):
             element.decompose()  # code that the page hides until it is asked for
+        article["id"] = article.get("id", "")
         for element in [article, *article.find_all(True)]:
-            if "id" in element.attrs or element is article:
-                element["id"] = _anchor(page, element.get("id", ""))
+            if "id" in element.attrs:
+                element["id"] = _anchor(page, element["id"])
             _relink(element, page, pages)
-        main.append(article)
-    title = book.new_tag("title", string=main.h1.get_text().removesuffix("#"))
-    book.head.extend([*head.values(), title, book.new_tag("style", string=STYLE)])
+        book.main.append(article)
+    title = book.new_tag("title", string=book.h1.get_text().removesuffix("#"))
+    style = book.new_tag("style", string=Path(__file__).with_name("print.css").read_text())
+    book.head.extend([*head.values(), title, style])
     return book
 
 
@@ -84,9 +73,9 @@ def _anchor(page: str, name: str) -> str:
 
 def _relink(element, page: str, pages: list[str]) -> None:
     """Let links of an element of ``page`` point into the joined document; sources start at the folder of the book."""
-    for name in ("href", "src"):
-        url = urlsplit(element.get(name, ""))
-        if name not in element.attrs or url.scheme:
+    for name in {"href", "src"} & element.attrs.keys():
+        url = urlsplit(element[name])
+        if url.scheme:
             continue
         path = posixpath.normpath(posixpath.join(posixpath.dirname(page), unquote(url.path))) if url.path else page
         target = path.removesuffix(".html")
@@ -110,10 +99,8 @@ def print_pdf(document: Path, pdf: Path) -> None:
         command = [
             find_browser(), "--headless", "--disable-gpu", f"--user-data-dir={profile}", "--no-pdf-header-footer",
             "--generate-pdf-document-outline", "--virtual-time-budget=60000", f"--print-to-pdf={temporary}",
-            document.resolve().as_uri(),
+            *["--no-sandbox"] * (os.geteuid() == 0), document.resolve().as_uri(),  # root cannot have a sandbox
         ]  # fmt: skip
-        if os.geteuid() == 0:
-            command.insert(1, "--no-sandbox")  # which root cannot have
         done = subprocess.run(command, capture_output=True, text=True)
         if not temporary.read_bytes().startswith(b"%PDF"):
             said = f"(exit {done.returncode}): {done.stderr[-2000:]}"
@@ -128,9 +115,8 @@ def main(arguments: list[str] | None = None) -> int:
     root = parser.parse_args(arguments).root.resolve()
     html, pdf = root / "_build" / "html", root / "_build" / "david.pdf"
     joined = html / "joined.html"  # beside the pages, so that it finds their images and styles
-    book = join_pages(html, toc_pages(root))
     try:
-        write_bytes(joined, book.encode())
+        write_bytes(joined, join_pages(html, toc_pages(root)).encode())
         print_pdf(joined, pdf)
     finally:
         joined.unlink(missing_ok=True)

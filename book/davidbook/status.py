@@ -1,8 +1,7 @@
-"""The reproduction status: the paper's numbers cell by cell and its claims one by one, beside our records."""
+"""Lay out the reproduction status: the paper's numbers cell by cell, its claims one by one, beside our records."""
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -11,10 +10,11 @@ import yaml
 
 from david.runs.experiment import Experiment
 from david.runs.methods import method
-from david.runs.records import FORMAT, Store
+from david.runs.records import FORMAT, Store, check_versions
 from david.runs.settings import Settings
 from david.support.files import read_json
-from davidbook.claims import CLAIMS, STANDS_FOR, Claim, Interval, Outcome, judge, measure, our_quantity, paper_quantity
+from davidbook.claims import PAPER, STANDS_FOR, Interval, Judgement, judgements, measure
+from davidbook.differences import intervals
 from davidbook.tables import paper_tables
 
 # The paper's datasets -> our reader, and the paper's settings. TR-UCF is left out: the paper does not publish its
@@ -27,14 +27,8 @@ PAPER_SETTINGS = {
     "SSv2": ("ssv2", _HEAVY.replace(stride=1000)),
     "K400": ("kinetics400", _HEAVY.replace(stride=15)),
 }
-# Figure: what it shows, the data that the paper's text names for it, and how the names of our counterparts start.
-FIGURES = {
-    "Fig. 1": ("accuracy of existing methods on static and dynamic classes", "not named", "08-fig-1"),
-    "Fig. 3": ("accuracy of 11 groups of classes, by Δ", "UCF101", "09-classes"),
-    "Fig. 4": ("features of real and synthetic videos, DAViD and VDSD (t-SNE)", "TR-UCF", "07-features"),
-}
 UNITS = {"search": " TFLOP", "hours": " h"}
-PAPER = "the paper's own numbers"
+THEIRS = "the paper's own numbers"
 Runs = dict[tuple[str, int], list[dict]]  # (method, IPC) -> records, one a seed
 
 
@@ -69,30 +63,24 @@ def at_settings(records: Iterable[dict], dataset: str, settings: Settings) -> Ru
     Raises:
         ValueError: they were made from different versions of the data, with a file of each.
     """
+    own = [r for r in records if r["dataset"] == dataset]
+    own = [r for r in own if r["settings"] == wanted_settings(dataset, settings, r["method"])]
+    check_versions(own, dataset)
     runs: Runs = {}
-    for record in records:
-        if record["dataset"] == dataset and record["settings"] == wanted_settings(dataset, settings, record["method"]):
-            runs.setdefault((record["method"], record["ipc"]), []).append(record)
-    versions = {record["fingerprint"]: str(record["path"]) for group in runs.values() for record in group}
-    if len(versions) > 1:
-        files = ", ".join(versions.values())
-        raise ValueError(f"records of {dataset} from {len(versions)} versions of the data: {files}; keep one version")
-    return {key: sorted(group, key=lambda record: record["seed"]) for key, group in runs.items()}
+    for record in sorted(own, key=lambda record: record["seed"]):
+        runs.setdefault((record["method"], record["ipc"]), []).append(record)
+    return runs
 
 
-def stand_in(row: str, table: int) -> tuple[str, ...]:
+def stand_in(row: str, table: int) -> list[str]:
     """Our methods for a row of the paper's table; in Table 2, VDSD is VDSD on MTT (the paper's section 4.4.2)."""
-    return ("vdsd:mtt",) if (row, table) == ("VDSD", 2) else STANDS_FOR[row]
+    return ["vdsd:mtt"] if (row, table) == ("VDSD", 2) else STANDS_FOR[row]
 
 
 def verdict(cell, runs: Runs) -> str:
-    """Whether a number of the paper was reproduced by runs on its dataset at its settings.
+    """Whether a row of ``paper_tables()`` was reproduced by runs on its dataset at its settings.
 
     The first of our methods for the row that was run decides.
-
-    Args:
-        cell: a row of ``paper_tables().itertuples()``.
-        runs: of that dataset.
 
     Returns:
         "reproduced": the intervals overlap or, for hours, which depend on the device, ours are at most twice and at
@@ -103,24 +91,15 @@ def verdict(cell, runs: Runs) -> str:
     if records is None:
         return "not run"
     mean, std = measure(records, {2: "top5", 3: "hours"}.get(cell.table, "top1"))
-    apart = abs(mean - cell.mean) - cell.std - (0 if math.isnan(std) else std)
-    same = 0.5 <= mean / cell.mean <= 2 if cell.table == 3 else apart <= 0
+    if cell.table == 3:
+        same = 0.5 <= mean / cell.mean <= 2
+    else:
+        same = intervals((mean, 0 if math.isnan(std) else std), (cell.mean, cell.std)) == "overlap"
     return "reproduced" if same else "not reproduced"
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """A claim at one IPC, judged on one dataset: one of the paper's, or (``own``) one of ours."""
-
-    claim: Claim
-    ipc: int
-    source: str
-    own: bool
-    outcome: Outcome
-
-
 class Status:
-    """What the status page is made of. Tables are strings of HTML for ``tables.show``.
+    """What the status page is made of; its tables are strings of HTML for ``tables.show``.
 
     Args:
         folder: of published records.
@@ -135,30 +114,13 @@ class Status:
         self.pages = [Path(entry["file"]).name for part in parts for entry in part["chapters"]]
         self.ours = {name: at_settings(self.records, name, s) for name, s in settings.items()}
         self.theirs = {name: at_settings(self.records, *known) for name, known in PAPER_SETTINGS.items()}
+        self.judgements = judgements(self.ours)
 
     @cached_property
     def cells(self) -> pd.DataFrame:
         """``paper_tables()`` with a column "verdict"."""
         table = paper_tables()
         return table.assign(verdict=[verdict(c, self.theirs.get(c.dataset, {})) for c in table.itertuples()])
-
-    @cached_property
-    def judgements(self) -> list[Judgement]:
-        """Every claim at each of its IPCs, on the paper's own tables and on our data.
-
-        A dataset of the paper is left out where the claim is not about it, or where the tables lack the numbers.
-        """
-        papers = {name: paper_quantity(name) for name in paper_tables()["dataset"].unique()}
-        ours = {name: our_quantity(runs) for name, runs in self.ours.items()}
-        found = []
-        for claim, ipc in ((c, ipc) for c in CLAIMS for ipc in c.ipcs):
-            for name in claim.on or papers:
-                outcome = judge(claim, papers[name], ipc, skip_missing=True)
-                if outcome.verdict != "not run":
-                    found.append(Judgement(claim, ipc, name, False, outcome))
-            for name, quantity in ours.items():
-                found.append(Judgement(claim, ipc, name, True, judge(claim, quantity, ipc)))
-        return found
 
     def links(self, records: Iterable[dict]) -> str:
         """Links to records, "0 1 2": the text of each is its seed."""
@@ -171,21 +133,19 @@ class Status:
         """
         here, instead = {2: ("top5", "top5"), 3: ("hours", "search")}.get(number, ("top1", "top1"))
         cells = self.cells[self.cells["table"] == number].fillna({"ipc": 0, "quoted_from": ""})
-        rows, index = [], []
+        rows = []
         for (row, ipc), group in cells.groupby(["row", "ipc"], sort=False):
-            found = {"IPC": f"{ipc:.0f}" if ipc else "all"}
+            names, found = stand_in(row, number), {"row": row, "IPC": f"{ipc:.0f}" if ipc else "all"}
             for cell in group.itertuples():
                 printed = f"{cell.mean:g} h" if number == 3 else f"{cell.mean} ± {cell.std}"
-                own = self._lines(stand_in(row, number), ipc, self.theirs.get(cell.dataset, {}), here)
+                own = self._lines(names, ipc, self.theirs.get(cell.dataset, {}), here)
                 found[cell.dataset] = "<br>".join([printed + " *" * bool(cell.quoted_from), *own, cell.verdict])
             for name, runs in self.ours.items():
-                lines = self._lines(stand_in(row, number), ipc, runs, instead)
-                found[f"instead: {name}"] = "<br>".join(lines) or "not run"
+                found[f"instead: {name}"] = "<br>".join(self._lines(names, ipc, runs, instead)) or "not run"
             rows.append(found)
-            index.append(row)
-        return pd.DataFrame(rows, index=index).rename_axis("row", axis=1)
+        return pd.DataFrame(rows).set_index("row").rename_axis(index=None, columns="row")
 
-    def _lines(self, names: tuple[str, ...], ipc: int, runs: Runs, of: str) -> list[str]:
+    def _lines(self, names: list[str], ipc: int, runs: Runs, of: str) -> list[str]:
         """What our records have for a cell: value, n and links, method by method."""
         lines = []
         for name in names:
@@ -198,45 +158,42 @@ class Status:
 
     def claim_table(self, part: str) -> pd.DataFrame:
         """The claims of one part ("accuracy", ...): verdicts, which link to our pages, and the numbers that decide."""
-        rows: dict[str, dict] = {}
-        for judgement in self.judgements:
-            claim, outcome = judgement.claim, judgement.outcome
-            if claim.part == part:
-                at = f", IPC\u00a0{judgement.ipc}" if len(claim.ipcs) > 1 else ""
-                row = rows.setdefault(f"<div>{claim.text}{at}<br><i>{claim.where}</i></div>", {})
-                if judgement.own:
-                    row[judgement.source] = self._judged(judgement)
-                else:
-                    said = row.setdefault(PAPER, {}).setdefault(outcome.verdict, [f"<b>{outcome.verdict}</b>"])
-                    said.append(f"{judgement.source} {outcome.left}, {outcome.right}")
-        for row in rows.values():
-            said = [line for lines in row.get(PAPER, {}).values() for line in lines]
-            row[PAPER] = f"<div>{'<br>'.join(said) or 'not in its tables'}</div>"
-        table = pd.DataFrame.from_dict(rows, orient="index", columns=[*self.ours, PAPER])
+        table: dict[str, dict] = {}
+        for one in (one for one in self.judgements if one.claim["part"] == part):
+            at = f", IPC\u00a0{one.ipc}" if len(one.claim["ipcs"]) > 1 else ""
+            row = table.setdefault(f"<div>{one.claim['text']}{at}<br><i>{one.claim['where']}</i></div>", {THEIRS: {}})
+            if one.own:
+                row[one.source] = f"<div>{'<br>'.join(self._judged(one))}</div>"
+            else:
+                said = row[THEIRS].setdefault(one.verdict, [f"<b>{one.verdict}</b>"])
+                said.append(f"{one.source} {one.left}, {one.right}")
+        for row in table.values():
+            said = "<br>".join(line for lines in row[THEIRS].values() for line in lines)
+            row[THEIRS] = f"<div>{said or 'not in its tables'}</div>"
+        table = pd.DataFrame.from_dict(table, orient="index", columns=[*self.ours, THEIRS])
         return table.rename_axis("claim", axis=1)
 
-    def _judged(self, judgement: Judgement) -> str:
-        outcome, page, source = judgement.outcome, judgement.claim.page, judgement.source
-        if outcome.verdict == "not run":
-            return "<div>not run</div>"
+    def _judged(self, one: Judgement) -> list[str]:
+        """What our records say of a claim: the verdict, the two sides that decide it, what is missing."""
+        if one.verdict == "not run":
+            return ["not run"]
         # A page without a dataset in its name shows motions, the default of every notebook.
-        names = [f"{page}-{source}"] + [page] * (source == "motions")
-        page = next((name for name in names if name in self.pages), None)
-        said = f"<b>{outcome.verdict}</b>"
-        lines = [f'<a href="{page}.html">{said}</a>' if page else said]
-        for side in (outcome.left, outcome.right):
+        page = one.claim["page"]
+        names = [f"{page}-{one.source}"] + [page] * (one.source == "motions")
+        said = f"<b>{one.verdict}</b>"
+        lines = [next((f'<a href="{name}.html">{said}</a>' for name in names if name in self.pages), said)]
+        for side in (one.left, one.right):
             lines += [f"{side.label}", f"{side}: {self.links(side.records)}"]
-        lines += [f"without {name}" for name in outcome.missing]
-        return f"<div>{'<br>'.join(lines)}</div>"
+        return lines + [f"without {name}" for name in one.missing]
 
     def figure_table(self) -> pd.DataFrame:
         """The paper's figures that hold results, and the pages of the book that are their counterparts."""
         rows = {}
-        for figure, (shows, data, start) in FIGURES.items():
-            found = [f'<a href="{page}.html">{page}</a>' for page in self.pages if page.startswith(start)]
-            rows[f"<div>{figure}: {shows}</div>"] = {
-                "its data": data,
-                "on its data": "see our page" if found and self.theirs.get(data) else "not run",
+        for name, figure in PAPER["figures"].items():
+            found = [f'<a href="{page}.html">{page}</a>' for page in self.pages if page.startswith(figure["page"])]
+            rows[f"<div>{name}: {figure['shows']}</div>"] = {
+                "its data": figure["data"],
+                "on its data": "see our page" if found and self.theirs.get(figure["data"]) else "not run",
                 "on our data": "<br>".join(found) or "not run yet",
             }
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("figure", axis=1)
