@@ -129,7 +129,8 @@ def datasets(arguments: list[str] | None = None) -> int:
     argparse.ArgumentParser(prog="david datasets", description="List the datasets.").parse_args(arguments)
     for name, (module, function) in READERS.items():
         reader = getattr(import_module(f"david.data.readers.{module}"), function)
-        print(f"{name:12} {reader.__doc__.strip().partition(chr(10))[0]}")
+        said = getattr(reader, "func", reader).__doc__.strip()  # one reader may serve two names
+        print(f"{name:12} {said.partition(chr(10))[0]}")
     return 0
 
 
