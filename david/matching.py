@@ -60,6 +60,7 @@ class Settings:
 
 HELD_OUT = 4  # networks that no step uses, for the curve of a run
 HELD_OUT_CLIPS = 32  # real clips a class, at most, that give the class means under them
+ALIKE = 5e-4  # classes whose means are apart by less than this share of what they are count as so far apart
 
 
 def class_means(features: torch.Tensor, counts: list[int]) -> torch.Tensor:
@@ -265,12 +266,13 @@ class Features:
     def held_out(self, k: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean features (M, D) of up to HELD_OUT_CLIPS real clips a class under the k-th network that no step uses.
 
-        And the sum of the squared distances of all M classes' means to their common mean.
+        And the sum of the squared distances of all M classes' means to their common mean; of classes that look alike,
+        a small share of the means themselves.
         """
         self.renew("held out", k, held_out=True)
         if k not in self.known:
             every = self.real_means([positions[:HELD_OUT_CLIPS] for positions in self.members], None)
-            spread = (every - every.mean(0)).square().sum()
+            spread = (every - every.mean(0)).square().sum().clamp_min(ALIKE * every.square().sum())
             self.known[k] = every[self.classes.start : self.classes.stop].clone(), spread
         return self.known[k]
 

@@ -318,18 +318,79 @@ def test_folder(tmp_path):
 
 
 def test_what_a_folder_holds_beside_videos(tmp_path):
-    """macOS's companions and hidden folders are nothing; a class whose videos are not read is named."""
+    """macOS's companions, texts and pictures are nothing; what may be a video and is not read is named."""
     for title in ("run", "walk"):
         for i in range(4):
             video(tmp_path / title / f"{i}.avi", 10)
     plain = load("folder", tmp_path)
-    (tmp_path / "run" / "._0.avi").write_bytes(b"companion")
-    video(tmp_path / ".Trash" / "0.avi", 10)
+    for name in ("run/._0.avi", "run/.DS_Store", "run/notes.txt", "walk/0.json", "walk/0.jpg", "readme.md"):
+        (tmp_path / name).write_bytes(b"companion")
+    dataset = load("folder", tmp_path)
+    assert dataset.fingerprint == plain.fingerprint and dataset == replace(plain, unread=dataset.unread)
+    assert dataset.unread == ("run/notes.txt", "walk/0.jpg", "walk/0.json")
+    assert describe(dataset)["unread"].to_dict() == {"run": 1, "walk": 2} and "unread" not in describe(plain)
+
     (tmp_path / "run" / "gone.avi").symlink_to(tmp_path / "nowhere.avi")
-    assert load("folder", tmp_path).fingerprint == plain.fingerprint
-    video(tmp_path / "jump" / "0.avi", 10).rename(tmp_path / "jump" / "0.m4v")
-    with pytest.warns(UserWarning, match=r"no class: jump in .* with no video \(.*\.avi.*\) directly in it"):
-        assert load("folder", tmp_path).classes == ("run", "walk")
+    (tmp_path / "run" / "there").symlink_to(tmp_path / "walk")
+    others = ["jump/0.xyz", "jump/1", "run/day 2/a.avi", "run/day 2/b/c.MP4", "stray.mov", ".old/0.avi"]
+    for name in others:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"a video")
+    said = r"no class: jump in .* with no video \(.*\.avi.*\) directly in it; not read: 8 files in .*\(\.old/0\.avi, ju"
+    with pytest.warns(UserWarning, match=said):
+        found = load("folder", tmp_path)
+    assert found.fingerprint == plain.fingerprint
+    assert sorted(set(found.unread) - set(dataset.unread)) == sorted([*others, "run/gone.avi", "run/there"])
+    counts = describe(found)["unread"].to_dict()
+    assert counts == {"run": 5, "walk": 2, ".old": 1, "jump": 2, ".": 1}
+
+
+SUFFIXES_AS_WRITTEN = {  # suffix -> codec: what cameras, phones and programs write, as they spell it
+    ".m4v": "libx264", ".MPG": "mpeg2video", ".mpeg": "mpeg1video", ".MTS": "libx264", ".m2ts": "libx264",
+    ".3gp": "mpeg4", ".ogv": "libvpx", ".wmv": "wmv2", ".flv": "flv1", ".ts": "mpeg2video", ".MOV": "libx264",
+    ".Avi": "mpeg4", ".vob": "mpeg2video", ".asf": "wmv2", ".nut": "mpeg4", ".mkv": "libx264", ".m2v": "mpeg2video",
+}  # fmt: skip
+
+
+def test_whatever_pyav_opens_is_a_video(tmp_path):
+    for number, (suffix, codec) in enumerate(SUFFIXES_AS_WRITTEN.items()):
+        for title in ("run", "walk"):
+            path = tmp_path / title / f"{number}{suffix}"
+            path.parent.mkdir(exist_ok=True)
+            try:
+                write_video(path, 10, codec=codec, **SMALL)
+            except (ValueError, OSError):  # no such encoder or muxer in this build
+                path.write_bytes(b"")
+    dataset = load("folder", tmp_path)
+    names = {video.name for video in dataset.train + dataset.test}
+    assert len(names) == 2 * len(SUFFIXES_AS_WRITTEN) and not dataset.unread
+    lists = tmp_path / "list.csv"
+    rows = [f"{number},{title},{part}" for number, (title, part) in enumerate(
+        (title, part) for title in ("run", "walk") for part in ("train", "test") for _ in range(4))]  # fmt: skip
+    lists.write_text("\n".join(["folder_name,label,split", *rows]))
+    assert len(load("ucf101", tmp_path, lists=lists).train) == 8  # found without a suffix
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            ["walk/a.avi", "run/b.avi", "run/c.avi"],
+            r"class walk of .* has 1 video of 1 group \(walk/a\), and some must",
+        ),
+        (
+            ["run/x_g01_a.avi", "run/x_g01_b.avi"],
+            r"class run of .* has 2 videos of 1 group \(g01\), .*: add videos of o",
+        ),
+        (["run/x_g01_a.avi", "walk/x_g01_a.avi", "walk/x_g02_a.avi"], r"class run of .* has 1 video of 1 group"),
+    ],
+)
+def test_a_class_that_no_split_can_part(tmp_path, files, message):
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=message):
+        load("folder", tmp_path)
 
 
 def test_a_link_to_nothing_is_a_missing_video(tmp_path):

@@ -32,8 +32,21 @@ TITLE = 16  # pixels of a title above a clip
 Kinds = dict[str, str] | None  # class -> "appearance" or "motion", for the colours, where that is known
 
 
+def printable(name) -> str:
+    """A name with a question mark for each byte that is no text."""
+    return str(name).encode(errors="replace").decode()
+
+
+def plain(names):
+    """A name, or a list of names, as matplotlib prints it: what stands between two dollars is no formula."""
+    if isinstance(names, str):
+        return printable(names).replace("$", r"\$")
+    return [plain(str(name)) for name in names]
+
+
 def style() -> None:
-    """Set matplotlib's defaults for the whole notebook."""
+    """Set the defaults of matplotlib and of pandas' tables for the whole notebook."""
+    pd.set_option("display.html.use_mathjax", False)  # a dollar in a name begins no formula
     plt.style.use(Path(__file__).with_name("book.mplstyle"))
 
 
@@ -56,7 +69,7 @@ def panels(columns: int = 1, rows: int = 1, width: float = 7, height: float = 3.
 def classes_along(names, height: float = 3.5, rotation: float = 40):
     """A figure that is wide enough for the names of classes, or others, under its x axis, and its axis."""
     figure, axis = panels(width=max(7, 0.58 * len(names)), height=height)
-    axis.set_xticks(range(len(names)), names, rotation=rotation, ha="right" if rotation else "center")
+    axis.set_xticks(range(len(names)), plain(names), rotation=rotation, ha="right" if rotation else "center")
     return figure, axis
 
 
@@ -81,7 +94,7 @@ def bars(axis, groups: dict[str, tuple]) -> None:
 def lying_bars(axis, values: pd.Series, colours: list[str], **options):
     """Bars from left to right, the first on top, named by the index."""
     drawn = axis.barh(range(len(values)), values, 0.75, color=colours, **options)
-    axis.set_yticks(range(len(values)), values.index)
+    axis.set_yticks(range(len(values)), plain(values.index))
     axis.set_ylim(len(values) - 0.5, -0.5)
     return drawn
 
@@ -113,7 +126,7 @@ def strips(videos, titles: list[str], scale: float = 0.75) -> plt.Figure:
     for axis, video, title in zip(np.ravel(axes), videos, titles, strict=True):
         framed = np.pad(video, ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=255)
         axis.imshow(np.concatenate(framed, 1))
-        axis.set_ylabel(title, rotation=0, ha="right", va="center")
+        axis.set_ylabel(plain(title), rotation=0, ha="right", va="center")
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
     return figure
@@ -147,7 +160,8 @@ def animation(
     for image in images:
         for position, title in enumerate(titles or ()):
             row, column = divmod(position, columns)
-            ImageDraw.Draw(image).text((column * width + zoom, row * height), title, "black", font_size=TITLE - 4)
+            place = (column * width + zoom, row * height)
+            ImageDraw.Draw(image).text(place, printable(title), "black", font_size=TITLE - 4)
     buffer = io.BytesIO()
     images[0].save(buffer, "PNG", save_all=True, append_images=images[1:], duration=milliseconds, loop=0)
     if path is not None:
@@ -193,7 +207,7 @@ def feature_map(real: np.ndarray, means: np.ndarray, classes: list[str], sets: d
         axis.plot(*np.stack([means, points]).transpose(2, 0, 1), color="black", linewidth=0.6)
         axis.scatter(*points.T, s=34, color=colour(name), edgecolor="black", linewidth=0.6, zorder=3)
     for name, (x, y) in zip(classes, means):
-        axes.flat[0].annotate(name, (x, y), (0, 5), textcoords="offset points", ha="center", fontsize=7)
+        axes.flat[0].annotate(plain(name), (x, y), (0, 5), textcoords="offset points", ha="center", fontsize=7)
     return figure
 
 
@@ -222,7 +236,8 @@ def lengths(frames: dict[str, np.ndarray], marks: dict[str, int]) -> plt.Figure:
     axis.hist(list(frames.values()), bins, stacked=True, color=[COLOURS[split] for split in frames], label=labels)
     for label, number in marks.items():
         axis.axvline(number, color="black", linewidth=0.8, linestyle=":")
-        axis.annotate(f" {label}", (number, 1), xycoords=("data", "axes fraction"), va="top", rotation=90, fontsize=8)
+        place = {"xy": (number, 1), "xycoords": ("data", "axes fraction")}
+        axis.annotate(plain(f" {label}"), **place, va="top", rotation=90, fontsize=8)
     axis.set(xlabel="frames of the source video", ylabel="videos", xlim=(0, None))
     return legend(figure)
 
@@ -338,7 +353,7 @@ def by_dataset(table: pd.DataFrame, datasets, rows: list[str], distilled: list[s
     for axis, dataset in zip(np.ravel(axes), datasets):
         own = table.reindex([(dataset, row) for row in rows]).droplevel(0)
         lying_bars(axis, own["mean"], colours, xerr=own["std"])
-        axis.set(title=dataset, xlabel="top-1 accuracy, %")
+        axis.set(title=plain(dataset), xlabel="top-1 accuracy, %")
     return figure
 
 
@@ -354,7 +369,7 @@ def reward_histograms(rewards: pd.DataFrame, classes: list[str]) -> plt.Figure:
         bins = np.histogram_bin_edges(own["reward"], 24)
         for length, group in own.groupby("L"):
             axis.hist(group["reward"], bins, color=colours[f"L = {length}"], alpha=0.75, label=f"L = {length}")
-        axis.set(title=name, xlabel="reward")
+        axis.set(title=plain(name), xlabel="reward")
     figure.axes[0].set_ylabel("draws")
     figure.axes[0].yaxis.set_major_locator(MaxNLocator(integer=True))
     return legend(figure)
@@ -391,7 +406,7 @@ def curves(shown: dict[str, dict], colours: dict, label: str, mark: int | None =
             axis.fill_between(samples.index, low, high, color=colours[name], alpha=0.2, lw=0)
         if mark is not None and any(mark <= samples.index.max() for samples in own.values()):
             axis.axvline(mark, color="gray", linewidth=0.8, linestyle=":")
-        axis.set(title=title, xlabel="iteration", yscale="log" if scale == "log" else "linear")
+        axis.set(title=plain(title), xlabel="iteration", yscale="log" if scale == "log" else "linear")
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axis.yaxis.set_major_formatter(ScalarFormatter())
         if scale == "from 0":

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable
+from html import escape
 from pathlib import Path
 
 import pandas as pd
@@ -77,11 +78,11 @@ def accuracy_table(
             # What the paper quotes for the heavy track is VDSD on MTT (its section 4.4.2).
             other = row.method == "vdsd" and beside in ("SSv2", "K400")
             paper = "" if other else paper_value(method(row.method).paper, beside, row.ipc)
-            cells[f"paper, {beside}, %"] = paper
+            cells[f"paper, {escape(beside)}, %"] = paper
         rows.append(
             cells
             | {
-                f"ours, {row.dataset}, %": f"<b>{ours}</b>" if row.Index in bold else ours,
+                f"ours, {escape(row.dataset)}, %": f"<b>{ours}</b>" if row.Index in bold else ours,
                 "n": f"{row.seeds} × {row.students}",
                 "clips / class": f"{row.clips:.1f}",
                 "stored MiB": f"{row.stored_bytes / 2**20:.2f}",
@@ -150,6 +151,14 @@ def show_pairs(table: pd.DataFrame, index: str, without: Iterable[str]):
     shown = table.assign(method=titles, policy=table["policy"].map("{:.0%}".format)).set_index(index).rename_axis(None)
     shown = shown.drop(columns=["error", "sure", "within", *without])
     return show(shown.rename(columns={"policy": "L kept", "ipc": "IPC"}))
+
+
+def verbatim(name: str) -> str:
+    """A name for Markdown: as it is where nothing in it could be markup or a formula, as code otherwise."""
+    if re.fullmatch(r"[^\W_]+(?:[ ._-][^\W_]+)*", name):
+        return name
+    fence = "`" * (1 + max(map(len, re.findall("`*", name))))
+    return f"{fence} {name} {fence}".replace("\n", " ")  # Markdown takes one space off either end
 
 
 def show(table: pd.DataFrame):

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from david.data.readers import Dataset
+from david.data.readers.core import composed
 from david.data.video import DecodeError, Survey, read
 
 KEPT = 16 << 20  # bytes of one video's frames at a time
@@ -19,6 +20,7 @@ def describe(dataset: Dataset) -> pd.DataFrame:
 
     Columns: train, test: videos. train_groups, test_groups: their groups. shared: test videos whose
     `Dataset.source` is a training video's too, none in UCF101's official splits. missing: listed videos not found.
+    unread, where there are any: `Dataset.unread`, by the folder that they lie in, be it a class or not.
     """
     train, test = ([(dataset.classes[v.label], v.group) for v in videos] for videos in (dataset.train, dataset.test))
     sources = {dataset.source(v) for v in dataset.train}
@@ -30,8 +32,10 @@ def describe(dataset: Dataset) -> pd.DataFrame:
         "shared": [pair for pair, v in zip(test, dataset.test) if dataset.source(v) in sources],
         "missing": dataset.missing,
     }
+    if dataset.unread:
+        listed["unread"] = [(composed(path.partition("/")[0]) if "/" in path else ".", path) for path in dataset.unread]
     counts = {column: Counter(title for title, _ in pairs) for column, pairs in listed.items()}
-    titles = list(dict.fromkeys((*dataset.classes, *counts["missing"])))
+    titles = list(dict.fromkeys((*dataset.classes, *counts["missing"], *counts.get("unread", ()))))
     return pd.DataFrame({column: [count[title] for title in titles] for column, count in counts.items()}, titles)
 
 

@@ -54,7 +54,8 @@ class Dataset:
 
     flip: whether a clip seen in a mirror keeps its label. settings: what else defines the videos of a
     generated dataset. missing: (class, file) of the listed videos that were not found and left out. across: whether
-    groups of the same name in two classes are one source, as a person is: see `source`.
+    groups of the same name in two classes are one source, as a person is: see `source`. unread: the files in the
+    dataset's folder that are not read, as paths within it; of a dataset with lists, which say what there is, none.
     fingerprint: the same on every machine, as it covers names, labels, groups, splits and settings, but not
     paths or dates. `report.describe` and `report.duplicates` say what is in it.
     """
@@ -67,6 +68,7 @@ class Dataset:
     settings: str = ""
     missing: tuple[tuple[str, str], ...] = ()
     across: bool = False
+    unread: tuple[str, ...] = ()
     fingerprint: str = field(init=False)
 
     def __post_init__(self):

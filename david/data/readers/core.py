@@ -2,7 +2,8 @@
 
 A reader parses its official lists into `Listed` entries, which needs no video at all, and `assemble` turns these
 into a Dataset of the files that are there. A folder is listed once, and a name is looked up in that listing: names
-hold brackets and exclamation marks, so nothing here may be a glob pattern.
+hold brackets and exclamation marks, so nothing here may be a glob pattern. In a Dataset every name is in Unicode's
+composed form (NFC), whatever the disk or the list writes: else one dataset would be two, as macOS decomposes names.
 """
 
 import csv
@@ -10,14 +11,21 @@ import functools
 import io
 import os
 import re
+import unicodedata
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from david.data.readers import Dataset, Video
 
-SUFFIXES = (".avi", ".mp4", ".mkv", ".webm", ".mov")
+SUFFIXES = (  # of what PyAV opens; the likeliest first
+    ".avi", ".mp4", ".mkv", ".webm", ".mov", ".264", ".265", ".3g2", ".3gp", ".amv", ".asf", ".divx", ".dv", ".f4v",
+    ".flv", ".h264", ".h265", ".hevc", ".ivf", ".m1v", ".m2p", ".m2t", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg",
+    ".mk3d", ".mod", ".mp2v", ".mp4v", ".mpe", ".mpeg", ".mpg", ".mpv", ".mts", ".mxf", ".nsv", ".nut", ".obu", ".ogm",
+    ".ogv", ".ogx", ".qt", ".rm", ".rmvb", ".tod", ".trp", ".ts", ".vob", ".wmv", ".wtv", ".y4m",
+)  # fmt: skip
 SOURCES = (  # what a file name says about where the video was filmed or taken from
     re.compile(r"(?P<group>.+)_[a-z]_[a-z]{2}_np\d+_[a-z]{2}_[a-z]{3}_\d+"),  # HMDB51: <film>_<class>_f_cm_np1_fr_med_0
     re.compile(r"(?P<group>.{11})_\d{6}_\d{6}"),  # Kinetics: <youtube id>_<start>_<end>
@@ -53,7 +61,7 @@ def find_root(name: str, root: str | Path | None, missing: str = "error") -> Pat
         raise ValueError(f"missing={missing!r}: choose 'error' or 'skip'")
     if not root:
         raise ValueError(f"{name} needs root=: the folder that holds its class folders or videos")
-    root = Path(root).expanduser()
+    root = Path(root).expanduser().absolute()  # to FFmpeg, what begins with `a:` is an address
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is not a folder: root= must hold the class folders or videos of {name}")
     return root
@@ -133,15 +141,35 @@ def file_names(folder: Path) -> list[str]:
         return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
 
 
-def video_files(folder: Path) -> dict[str, str]:
-    """The videos in `folder` by name, by stem, and by stem in small letters: one listing, not a question a video.
+def composed(name: str) -> str:
+    """A name in Unicode's composed form."""
+    return unicodedata.normalize("NFC", name)
+
+
+def small(name: str) -> str:
+    """A name as it is compared where none is spelt alike: composed, in small letters.
 
     (The earlier papers' lists write v_HandstandPushups where UCF101's files are v_HandStandPushups.)
     """
-    names = file_names(folder) if folder.is_dir() else []
-    videos = [name for name in names if Path(name).suffix.lower() in SUFFIXES]
-    small = {Path(name).stem.casefold(): name for name in videos}
-    return small | {Path(name).stem: name for name in videos} | {name: name for name in videos}
+    return composed(composed(name).casefold())
+
+
+def folder_names(folder: Path) -> list[str]:
+    """The names of the folders in `folder`, sorted."""
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir())
+
+
+def is_video(name: str) -> bool:
+    """Whether a file's suffix is one of SUFFIXES, in any case."""
+    return Path(name).suffix.lower() in SUFFIXES
+
+
+def video_files(folder: Path) -> dict[str, str]:
+    """The videos in `folder` by name, by stem, and by `small` stem: one listing, not a question a video."""
+    videos = [name for name in file_names(folder) if is_video(name)] if folder.is_dir() else []
+    alike = {small(Path(name).stem): name for name in videos}
+    return alike | {Path(name).stem: name for name in videos} | {name: name for name in videos}
 
 
 def assemble(
@@ -159,29 +187,54 @@ def assemble(
 ) -> Dataset:
     """The Dataset of those `listed` videos that are there, in the order of the lists.
 
+    Where videos of two classes have one name, all names begin with the class: `<class>/<name>`.
+
     places: the folders in `root` where a video may be, the likeliest first. listing: what is in one of them.
     missing: "error" where a listed video is not there; or "skip" such videos with one warning (all of them are in
     `Dataset.missing`), and with them every class that has no training or no test video left. lists: for errors.
     flip, across: as in Dataset.
     """
-    look = functools.cache(lambda place: listing(root / place))  # for this call only: folders may change
+
+    @functools.cache  # for this call only: folders may change
+    def names(folder: Path) -> dict[str, str]:
+        return {small(name): name for name in folder_names(folder)} if folder.is_dir() else {}
+
+    @functools.cache
+    def look(place: str) -> tuple[Path, dict[str, str]]:
+        folder = root / place
+        if not folder.is_dir():
+            folder = root
+            for part in Path(place).parts:
+                folder /= names(folder).get(small(part), part)
+        return folder, listing(folder)
+
     label_of = {title: label for label, title in enumerate(classes)}
-    seen: dict[str, str] = {}
+    holders = defaultdict(set)
+    for item in listed:
+        holders[composed(item.name)].add(item.title)
+    apart = any(len(titles) > 1 for titles in holders.values())
+    seen: dict[str | Path, str] = {}
+
+    def once(what: str | Path, item: Listed) -> None:
+        if what in seen:
+            told = f"{item.where}: {item.name} is already listed at {seen[what]}"
+            raise ValueError(f"{told}: remove one of the two, or rename it if they are different videos")
+        seen[what] = item.where
+
     absent: list[tuple[str, str]] = []
     found: dict[str, list[Video]] = {"train": [], "test": []}
     for item in listed:
-        if item.name in seen:
-            what = f"{item.where}: {item.name} is already listed at {seen[item.name]}"
-            raise ValueError(f"{what}: remove one of the two, or rename it if they are different videos")
-        seen[item.name] = item.where
+        called = composed(f"{item.title}/{item.name}" if apart else item.name)
+        once(called, item)
         for place in places(item):
-            there = look(place)
-            file = there.get(item.file) or there.get(item.name) or there.get(item.name.casefold())
+            folder, there = look(place)
+            file = there.get(item.file) or there.get(item.name) or there.get(small(item.name))
             if file:
-                found[item.split].append(Video(root / place / file, item.name, label_of[item.title], item.group))
+                once(folder / file, item)
+                found[item.split].append(Video(folder / file, called, label_of[item.title], composed(item.group)))
                 break
         else:
-            absent.append((item.title, item.file or item.name))
+            absent.append((composed(item.title), composed(item.file or item.name)))
     if absent:
         first = ", ".join("/".join(pair) for pair in absent[:3]) + (", ..." if len(absent) > 3 else "")
         what = f"{len(absent)} of {len(listed)} videos listed in {lists} are not under {root} ({first})"
@@ -201,4 +254,7 @@ def assemble(
         tuple(Video(v.path, v.name, kept[v.label], v.group) for v in videos if v.label in kept)
         for videos in found.values()
     )
-    return Dataset(name, tuple(classes[old] for old in kept), train, test, flip, missing=tuple(absent), across=across)
+    titles = tuple(composed(classes[old]) for old in kept)
+    if twice := [title for title in titles if titles.count(title) > 1]:
+        raise ValueError(f"two classes of {lists} are called {twice[0]!r} (in other bytes): rename one of them")
+    return Dataset(name, titles, train, test, flip, missing=tuple(absent), across=across)

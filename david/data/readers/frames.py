@@ -2,14 +2,13 @@
 
 The folders lie in class folders or side by side, as `jpegs_112/<name>/` of the earlier papers does. The lists are
 their CSV file `folder_name,label,split` or those of UCF101's layout. `decode` reads the chosen images, through the
-same sampling, scale and crop as a video's frames. The clips' cache knows a folder by its date alone: after changing
-an image in place, `touch` its folder.
+same sampling, scale and crop as a video's frames. Records and the clips' cache know every image: see `identity`.
 """
 
 from pathlib import Path
 
 from david.data.readers import Dataset
-from david.data.readers.core import assemble, find_root
+from david.data.readers.core import assemble, find_root, folder_names, small
 from david.data.readers.ucf101 import read_lists
 
 
@@ -42,6 +41,6 @@ def frames(
 
 
 def folders(folder: Path) -> dict[str, str]:
-    """The folders in `folder` by name, and by name in small letters."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    return {name.casefold(): name for name in names} | {name: name for name in names}
+    """The folders in `folder` by name, and by `small` name."""
+    names = folder_names(folder) if folder.is_dir() else []
+    return {small(name): name for name in names} | {name: name for name in names}
