@@ -38,11 +38,13 @@ def root(tmp_path_factory):
 
 @pytest.fixture
 def screenless():
-    """Figures are drawn in memory, and closed after the test."""
+    """Figures are drawn in memory, and closed after the test; a style that it sets is of this test alone."""
     import matplotlib.pyplot as plt
+    import pandas as pd
 
     plt.switch_backend("agg")
-    yield
+    with plt.rc_context(), pd.option_context("display.html.use_mathjax", True):
+        yield
     plt.close("all")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import write_video
-from davidbook import delta_figures, figures, step_figures, tables
+from davidbook import figures, tables
 from markdown_it import MarkdownIt
 from matplotlib.text import Text
 from mdit_py_plugins.dollarmath import dollarmath_plugin
@@ -26,6 +26,7 @@ NAMES = [
     "back\\slash", "`tick``s`", "-dash", "--help", "#1", "1. first", "{x}", "{0}", "%s 100%", "a&amp;b", "~home",
     "a:b", "it's \"so\"", "  spaces  ", "concat:x", "naïve", unicodedata.normalize("NFD", "Zürich é"), "ﬁne Ⅷ",
 ]  # fmt: skip
+pytestmark = pytest.mark.usefixtures("screenless")
 SHADES = np.linspace(0, 255, 8 * 48 * 48 * 3).astype(np.uint8).reshape(1, 8, 48, 48, 3)
 
 
@@ -108,7 +109,6 @@ def drawn(names):
     """Every figure that prints the names of classes, of these classes."""
     names, count = list(names), len(names)
     delta = pd.DataFrame({"delta": np.linspace(0, 1, count), "error": 0.1}, index=names)
-    frame = pd.DataFrame({"method": "dm", "seed": 0, "class": names, "accuracy": np.linspace(0, 1, count)})
     rewards = pd.DataFrame({"class": names * 2, "L": [1] * count + [2] * count, "reward": 0.5, "iteration": 0})
     yield figures.strips(SHADES.repeat(count, 0), names)
     yield figures.counts(pd.DataFrame({"train": 1, "test": 2}, index=names))
@@ -117,13 +117,12 @@ def drawn(names):
     yield figures.by_class({"dm": np.ones((2, count))}, names, "accuracy")
     points = np.random.default_rng(0).normal(size=(count, 2))
     yield figures.feature_map(points, points, names, {"dm": points})
-    yield delta_figures.deltas({"test set": delta})
-    yield delta_figures.by_group(frame, pd.Series(range(count), index=names))
-    yield step_figures.reward_histograms(rewards, names)
-    yield step_figures.early_stage(rewards, names, 1)
+    yield figures.deltas({"test set": delta})
+    yield figures.reward_histograms(rewards, names)
+    curve = pd.DataFrame({0: [1.0, 2.0]}, index=[0, 1])
+    yield figures.curves({name: {"dm": curve} for name in names}, figures.COLOURS, "reward")
 
 
-@pytest.mark.usefixtures("screenless")
 def test_a_name_in_a_figure(monkeypatch):
     seen = []
     split = Text._preprocess_math
@@ -135,7 +134,7 @@ def test_a_name_in_a_figure(monkeypatch):
     monkeypatch.setattr(Text, "_preprocess_math", told)
     names = [unicodedata.normalize("NFC", name) for name in NAMES]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Tight layout not applied")  # so many classes do not fit a figure
+        warnings.filterwarnings("ignore", "constrained_layout not applied")  # so many classes do not fit a figure
         for figure in drawn(names):
             seen.clear()
             figure.canvas.draw()
