@@ -5,6 +5,7 @@ real clips, under one random network after another.
 """
 
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -60,7 +61,7 @@ class Settings:
 
 HELD_OUT = 4  # networks that no step uses, for the curve of a run
 HELD_OUT_CLIPS = 32  # real clips a class, at most, that give the class means under them
-ALIKE = 5e-4  # classes whose means are apart by less than this share of what they are count as so far apart
+ALIKE = 5e-4  # features that are apart by less than this share of what they are count as so far apart
 
 
 def class_means(features: torch.Tensor, counts: list[int]) -> torch.Tensor:
@@ -77,6 +78,14 @@ def dm_loss(real: torch.Tensor, synthetic: torch.Tensor) -> torch.Tensor:
         real, synthetic: (M, D) mean features of each class.
     """
     return (real - synthetic).square().sum()
+
+
+def spread(features: torch.Tensor) -> torch.Tensor:
+    """The sum of the squared distances of features (N, D) to their mean, the unit of other distances.
+
+    Of features that are alike (there is one of them, say) ALIKE of their own squares, so that the unit is never 0.
+    """
+    return (features - features.mean(0)).square().sum().clamp_min(ALIKE * features.square().sum())
 
 
 def few(count: int, among: int, random: torch.Generator) -> torch.Tensor:
@@ -171,8 +180,11 @@ def segment_centres(train: "Clips", positions, shown: torch.Tensor, count: int, 
     if count == 1:
         return found.mean(0, keepdim=True)
     from sklearn.cluster import KMeans  # late, as nothing else of a distillation needs it
+    from sklearn.exceptions import ConvergenceWarning
 
-    clusters = KMeans(min(count, len(found)), n_init=1, random_state=seed % 2**32).fit(found.flatten(1).numpy())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # copies of a clip share a centre, which then repeats
+        clusters = KMeans(min(count, len(found)), n_init=1, random_state=seed % 2**32).fit(found.flatten(1).numpy())
     centres = torch.from_numpy(clusters.cluster_centers_).view(-1, *found.shape[1:])
     return centres.repeat(-(-count // len(centres)), 1, 1, 1, 1)[:count]
 
@@ -248,7 +260,7 @@ class Features:
         if (expert, epoch) not in self.scales:
             some = torch.cat([own[:2] for own in self.members])
             features = self.net.embed(self.train.batch(some))
-            self.scales[expert, epoch] = (features - features.mean(0)).square().sum(1).mean().rsqrt()
+            self.scales[expert, epoch] = (spread(features) / len(features)).rsqrt()
         for parameter in self.net.trunk[-3].parameters():  # before a pool and a ReLU, so this scales the features
             parameter.mul_(self.scales[expert, epoch])
 
@@ -272,8 +284,7 @@ class Features:
         self.renew("held out", k, held_out=True)
         if k not in self.known:
             every = self.real_means([positions[:HELD_OUT_CLIPS] for positions in self.members], None)
-            spread = (every - every.mean(0)).square().sum().clamp_min(ALIKE * every.square().sum())
-            self.known[k] = every[self.classes.start : self.classes.stop].clone(), spread
+            self.known[k] = every[self.classes.start : self.classes.stop].clone(), spread(every)
         return self.known[k]
 
     def real_means(self, picks: list[torch.Tensor], random: torch.Generator | None) -> torch.Tensor:
@@ -464,9 +475,9 @@ class Distiller(Loop):
         """
         losses = 0
         for k in range(HELD_OUT):
-            real, spread = self.real.held_out(k)
+            real, unit = self.real.held_out(k)
             own = torch.cat([self.means(chunk, self.result(name)) for chunk, name in zip(self.chunks, self.leaves)])
-            losses = losses + (real - own).square().sum(1) / spread
+            losses = losses + (real - own).square().sum(1) / unit
         return losses / HELD_OUT
 
     def distilled(self) -> torch.Tensor:

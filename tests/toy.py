@@ -12,7 +12,7 @@ def clips_of(videos, labels, flip=False) -> Clips:
     labels = np.asarray(labels)
     count = len(labels)
     return Clips(
-        videos=torch.from_numpy(np.ascontiguousarray(videos[::-1])),
+        videos=torch.from_numpy(videos[::-1].copy()),
         rows=np.arange(count)[::-1].copy(),
         labels=labels,
         classes=[f"class {c}" for c in range(labels.max() + 1)],

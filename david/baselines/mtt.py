@@ -42,7 +42,11 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None) -> Distille
     Returns:
         DistilledSet; its ``info["student_lr"]`` is the learning rate that was learned with it, at which MTT's
         authors train students.
+
+    Raises:
+        ValueError: a single class.
     """
+    check_classes(train.classes)
     experts = load_experts(train, settings=settings, folder=None if work is None else work.parent)
     matcher = TrajectoryMatcher(train, experts, ipc=ipc, seed=seed, settings=settings)
     matcher.run(settings.mtt_iterations, checkpoint=None if work is None else work / "checkpoint.safetensors")
@@ -179,6 +183,15 @@ def snapshot_shape(recording: torch.Tensor | Path) -> tuple[int, int]:
             return tuple(file.get_slice("snapshots").get_shape())
     except SafetensorError as error:
         raise ValueError(f"{recording} is not a whole expert ({error}); delete it to train one anew") from error
+
+
+def check_classes(classes: list[str]) -> None:
+    """ValueError for a single class: a network that cannot be wrong learns nothing, so it leaves no trajectory."""
+    if len(classes) < 2:
+        raise ValueError(
+            f"MTT follows networks as they learn to tell classes apart, and {classes[0]} is the only one: add a class, "
+            f"or choose another method, such as 'dm' or 'david'"
+        )
 
 
 def load_experts(train: Clips, *, settings: Settings, folder: Path | None = None) -> Experts:

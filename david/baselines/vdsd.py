@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from david.baselines.gradient_matching import GradientMatcher, random_frames, start_stream
-from david.baselines.mtt import TrajectoryLoss, load_experts
+from david.baselines.mtt import TrajectoryLoss, check_classes, load_experts
 from david.baselines.static_dynamic import StaticDynamicSet
 from david.c3d import default_weights
 from david.matching import Features, class_chunks, class_means, dm_loss, pixel_optimizer, random_clips
@@ -180,11 +180,13 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None, backbone: s
         StaticDynamicSet.
 
     Raises:
-        ValueError: unknown backbone.
+        ValueError: unknown backbone; or MTT's, and a single class.
     """
     backbone = backbone or "dm"
     if backbone not in ("dm", "mtt"):
         raise ValueError(f"unknown backbone {backbone!r} of VDSD; choose 'dm' or 'mtt'")
+    if backbone == "mtt":
+        check_classes(train.classes)
     dynamic = work and work / "dynamic.safetensors"
     stage = GradientMatcher(train, per_class=2 * ipc, seed=seed, settings=settings)
     still = work and work.parent / f"static-{int(stage.identity()):016x}.safetensors"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from david.baselines.mtt import check_classes
 from david.baselines.selections import check_ipc
 from david.baselines.static_dynamic import load_set
 from david.data.cache import sampling_of
@@ -199,6 +200,8 @@ class Experiment:
             raise ValueError(f"ipc={ipc}: a class stores at least 1 video")
         classes, counts = self.dataset.classes, Counter(video.label for video in self.dataset.train)
         given_policy(found.options.get("policy"), num_classes=len(classes), frames=self.settings.frames, seed=0)
+        if found.follows:
+            check_classes(classes)
         if found.selects:
             check_ipc([counts[label] for label in range(len(classes))], classes, ipc)
 

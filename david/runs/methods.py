@@ -60,6 +60,11 @@ class Method:
         """Whether it stores real clips, so that no class can have fewer of them than IPC."""
         return self.name.partition(":")[0] in ("random", "keyframe", "herding", "kcenter")
 
+    @property
+    def follows(self) -> bool:
+        """Whether it follows the training of networks, which one class does not train."""
+        return "mtt" in self.stages
+
     def stages_of(self, settings: Settings) -> tuple[str, ...]:
         """The prefixes of the settings that its result depends on, under these settings."""
         experts = self.settings(settings).distill_networks == "experts" and "distill" in self.stages
