@@ -103,11 +103,11 @@ def test_a_file_where_the_folder_should_be(tmp_path):
 
 def test_lock_is_waited_for_and_falls_with_its_holder(tmp_path):
     lock = tmp_path / "building.lock"
-    hold = "import sys, time; from david import files\n"
+    hold = "import sys, time; from david.support import files\n"
     hold += "with files.locked(sys.argv[1]): print('held', flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", hold, lock], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
-        ask = "import sys; from david import files\nwith files.locked(sys.argv[1]): print('mine')"
+        ask = "import sys; from david.support import files\nwith files.locked(sys.argv[1]): print('mine')"
         with subprocess.Popen([sys.executable, "-c", ask, lock], stdout=subprocess.PIPE, text=True) as waiter:
             time.sleep(0.3)
             assert waiter.poll() is None

@@ -76,7 +76,7 @@ class Settings:
     distill_momentum: float = 0.95  # SGD only
     distill_batch_real: int = 64  # real clips a class and iteration
     distill_precision: str = "bfloat16"  # or "float32", "float32-fourier"; of the real clips' pass: david.fast_embed
-    distill_start: str = "noise"  # "noise": N(0, 1); "real", "mean": see david.start
+    distill_start: str = "noise"  # "noise": N(0, 1); "real", "mean": see david.matching
     distill_range: str = "8-bit"  # pixels are kept within what 8 bits can show and rounded at the end; or "free"
     distill_lr_unit: str = "absolute"  # or "curvature": see david.matching.Distiller
     distill_average: float = 0.0  # 0: the last iterate; k: about the last 1 / k of them, averaged: david.support.loop
