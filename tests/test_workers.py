@@ -82,7 +82,7 @@ def test_leaving_early_ends_the_workers(tmp_path, monkeypatch):
 
 
 def test_workers_end_with_their_parent():
-    code = "import time; from david import workers\nprint(workers.start_worker().pid, flush=True); time.sleep(60)"
+    code = "import time; from david.data import workers\nprint(workers.start_worker().pid, flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
         pid = int(parent.stdout.readline())
         parent.kill()
