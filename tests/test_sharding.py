@@ -12,6 +12,7 @@ from david.data.clips import Clips
 from david.matching import Distiller, Features, noise, start_videos
 from david.reward import TeacherReward
 from david.runs import sharding
+from david.runs.methods import method
 from david.sets import DistilledSet
 from david.support.seeds import generator
 from david.training import load_teacher
@@ -161,6 +162,17 @@ def test_searches_together_are_the_whole(train):
         assert [length for part in own for length in part["frames_per_segment"]] == episode["frames_per_segment"]
         assert [r for part in own for r in part["reward"]] == pytest.approx(episode["reward"], rel=1e-4)
         assert sum(part["forward"] for part in own) == episode["forward"]
+
+
+def test_one_agent_for_all_classes_is_not_shared_out(train, monkeypatch):
+    """The first of two ranks makes the set alone, and talks to nobody."""
+    monkeypatch.setattr(sharding, "size", lambda: 2)
+    monkeypatch.setattr(sharding, "joined", lambda *_: pytest.fail("there are no parts"))
+    found = method("david:shared")
+    settings = SGD.replace(search_episodes=4, search_warmup=1, distill_iterations=1, teacher_steps=1)
+    assert not found.sharded and method("david").sharded
+    whole = found.distill(train, ipc=1, seed=0, settings=settings)
+    assert whole.classes == train.classes and len(set(whole.policy.tolist())) == 1
 
 
 def test_what_ranks_made_is_put_together(monkeypatch):

@@ -70,15 +70,19 @@ def david(
     # Before the hours of the teacher and the search, as it checks their settings.
     algorithm.make_agent(len(train.classes), len(action_set(train.frames)), seed=seed, settings=how)
     teacher = load_teacher(train, seed=settings.teacher_seed, settings=settings.teacher, folder=work and work.parent)
-    options = shared(train, teacher, settings, work, swept)
+    spread = settings.search_agent != "shared"  # whose reward is the mean of all classes
+    options = shared(train, teacher, settings, work, swept, spread)
     found = algorithm.david(train, teacher, ipc=ipc, seed=seed, settings=how, synthesis=synthesis, **options)
     return whole(found, train, {"method": "david", "ipc": ipc, "seed": seed, "settings": asdict(settings)})
 
 
-def shared(train: Clips, teacher, settings: Settings, work: Path | None, swept: bool) -> dict:
-    """What the functions of ``algorithm`` take beside clips and settings: experts, this rank's classes, folders."""
+def shared(train: Clips, teacher, settings: Settings, work: Path | None, swept: bool, spread: bool = True) -> dict:
+    """What the functions of ``algorithm`` take beside clips and settings: experts, this rank's classes, folders.
+
+    ``spread``: whether several ranks share the classes; else each that is asked has all of them.
+    """
     folder, experts, sweeps = work and work.parent, None, None
-    classes = sharding.share(len(train.classes)) if sharding.size() > 1 else None
+    classes = sharding.share(len(train.classes)) if spread and sharding.size() > 1 else None
     if settings.distill_networks == "experts":
         experts = load_experts(train, settings=settings, folder=folder)
     if swept:
@@ -93,8 +97,8 @@ def shared(train: Clips, teacher, settings: Settings, work: Path | None, swept: 
 
 
 def whole(part: DistilledSet, train: Clips, info: dict) -> DistilledSet:
-    """The set of all classes, on every rank, put together from the ranks' parts."""
-    if sharding.size() > 1:
+    """The set of all classes, on every rank, put together from the ranks' parts, if it is in parts."""
+    if len(part.classes) < len(train.classes):
         part = sharding.joined(part, list(train.classes))
     part.info.update(info)
     return part
