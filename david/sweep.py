@@ -38,6 +38,7 @@ class Sweep(Loop):
         experts: MTT's, whose snapshots are the networks; None draws networks at random.
         reward: whose distances are noted at every look, if any.
         classes: only these of the M.
+        watched: whether looks have the held-out loss, which takes a pass over real clips of its own.
 
     Attributes:
         actions: the L, ascending.
@@ -57,8 +58,9 @@ class Sweep(Loop):
         experts=None,
         reward: TeacherReward | None = None,
         classes: range | None = None,
+        watched: bool = True,
     ):
-        self.reward, self.bounded = reward, settings.bounded
+        self.reward, self.bounded, self.watched = reward, settings.bounded, watched
         self.actions, count = actions or action_set(train.frames), len(train.classes if classes is None else classes)
         self.real = Features(train, seed=seed, settings=settings, classes=classes, experts=experts)
         same = {"ipc": ipc, "seed": seed, "settings": settings, "classes": classes, "real": self.real}
@@ -89,7 +91,7 @@ class Sweep(Loop):
 
     def held_out(self) -> float | None:
         """The mean over L of ``Distiller.held_out``."""
-        losses = [run.held_out_losses() for run in self.runs.values()] if self.bounded else []
+        losses = [run.held_out_losses() for run in self.runs.values()] if self.bounded and self.watched else []
         self._losses = {length: own.tolist() for length, own in zip(self.runs, losses)}
         return sum(map(sum, self._losses.values())) / len(self.runs) if losses else None
 
@@ -163,7 +165,10 @@ class Sweeps:
     early: int = 0
 
     def get(self, *, ipc: int, seed: int, iterations: int, keep: bool = True) -> Swept:
-        """A sweep of ``iterations`` iterations, read back or made; ``keep``: with its videos, not its notes alone.
+        """A sweep of ``iterations`` iterations, read back or made.
+
+        Without ``keep`` of an early stage that is to be rewarded: neither videos nor the held-out loss, and the
+        teacher's distances at the start and at the end alone.
 
         Raises:
             ValueError: its file is damaged.
@@ -176,8 +181,9 @@ class Sweeps:
         with shared(), locked(path.with_suffix(".lock")):
             if not path.exists():
                 same = {"experts": self.experts, "reward": self.reward, "classes": self.classes}
-                made = Sweep(self.train, ipc=ipc, seed=seed, settings=settings, **same)
-                made.run(iterations, checkpoint=checkpoint, also={self.early}, desc=f"sweep over {len(made.actions)} L")
+                made = Sweep(self.train, ipc=ipc, seed=seed, settings=settings, watched=keep, **same)
+                looks = {"looks": 10, "also": {self.early}} if keep else {"looks": 1}
+                made.run(iterations, checkpoint=checkpoint, **looks, desc=f"sweep over {len(made.actions)} L")
                 stored = {}
                 for length, run in made.runs.items() if keep else ():
                     videos = denormalise(run.distilled()) if made.bounded else run.distilled()
