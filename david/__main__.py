@@ -7,7 +7,4 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from david.runs.command import main
 
 if __name__ == "__main__":
-    try:
-        sys.exit(record(main)())  # under torchrun, its last lines are then the error of the rank that failed first
-    except KeyboardInterrupt:
-        sys.exit("interrupted: the same command continues")
+    sys.exit(record(main)())  # under torchrun, its last lines are then the error of the rank that failed first

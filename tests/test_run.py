@@ -12,7 +12,7 @@ from conftest import write_dataset
 
 from david import Experiment, Store, preset
 from david.baselines.static_dynamic import load_set
-from david.data.readers import check_options
+from david.data.readers import READERS, check_options
 from david.runs import command
 
 CHANGES = {"width": 0.125, "distill_iterations": 4, "teacher_steps": 1, "student_steps": 1, "student_batch": 4}
@@ -213,3 +213,27 @@ def test_torchrun_and_a_cluster_are_two_things(root, tmp_path, monkeypatch):
     monkeypatch.setattr("david.runs.sharding.size", lambda: 2)
     with pytest.raises(ValueError, match="torchrun spreads one run, --jobs and --dask a table"):
         command.run(words(root, tmp_path, "--jobs", "2"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--method", "dm:9"], "error: frames_per_segment=9 does not divide the 8 frames of a clip"),
+        (["cache", "folder", "nowhere"], "error: "),
+        (["download", "ucf102"], "error: nothing to download for 'ucf102'"),
+    ],
+)
+def test_what_is_wrong_is_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert command.main(arguments) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(message) and not list(tmp_path.iterdir())
+
+
+def test_every_command_is_there(capsys):
+    for name in command.COMMANDS:
+        with pytest.raises(SystemExit) as done:
+            command.main([name, "--help"])
+        assert done.value.code == 0 and f"david {name}" in capsys.readouterr().out
+    assert command.main(["datasets"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(READERS)

@@ -4,9 +4,12 @@ A table is made on this machine, under ``torchrun``, or on a Dask cluster.
 """
 
 import argparse
+import sys
 from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
+
+import torch
 
 from david.data.cache import decoded, sampling_of
 from david.data.readers import READERS, load
@@ -135,7 +138,7 @@ def datasets(arguments: list[str] | None = None) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """One of ``COMMANDS``."""
+    """One of ``COMMANDS``; what is wrong is one line, but under torchrun, which reports the rank that failed."""
     known = "\n".join(f"  {name:10} {what}" for name, (_, what) in COMMANDS.items())
     parser = argparse.ArgumentParser(prog="david", formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.description = __doc__.partition("\n")[0]
@@ -144,4 +147,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="its arguments")
     options = parser.parse_args(arguments)
     module, _, function = COMMANDS[options.command][0].rpartition(".")
-    return getattr(import_module(f"david.{module}"), function)(options.rest) or 0
+    try:
+        return getattr(import_module(f"david.{module}"), function)(options.rest) or 0
+    except KeyboardInterrupt:
+        print("interrupted: the same command continues", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, FloatingPointError) as error:
+        if torch.distributed.is_available() and torch.distributed.is_torchelastic_launched():
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
