@@ -70,7 +70,7 @@ def test_a_book_is_printed(html, tmp_path, capsys):
     for name in ("index.html", "picture.png", "notebooks"):
         (html / name).rename(built / name)
     assert pdf.main(["--root", str(tmp_path)]) == 0
-    assert "davidbook.pdf, 0." in capsys.readouterr().out
+    assert "david.pdf, 0." in capsys.readouterr().out
     printed = (tmp_path / "_build" / "david.pdf").read_bytes()
     assert len(re.findall(rb"/Type /Page\b", printed)) == 2 and len(re.findall(rb"/Subtype /Image", printed)) == 1
     assert not (built / "joined.html").exists()
