@@ -15,7 +15,6 @@ import torch
 
 from david import matching
 from david.baselines.halving import SuccessiveHalving
-from david.c3d import C3D
 from david.matching import Distiller, start_videos
 from david.partition import action_set, given_policy
 from david.qlearning import QLearner, SharedQLearner
@@ -86,7 +85,7 @@ class SearchResult:
 
 def david(
     train: "Clips",
-    teacher: C3D,
+    reward: TeacherReward,
     *,
     ipc: int,
     seed: int,
@@ -98,7 +97,7 @@ def david(
 
     Args:
         train: real clips, on the device to compute on.
-        teacher: Phi_T, trained on them.
+        reward: Eq. 1, or a variant, by a teacher that was trained on them.
         ipc: I, stored videos of a class.
         seed: fixes everything random.
         settings: how.
@@ -110,17 +109,19 @@ def david(
     Returns:
         the distilled set; its ``info["search"]`` holds the action set and the episodes.
     """
-    classes = options.get("classes")
-    reward = TeacherReward(teacher, train, settings.reward, classes)
     found = learn_policy(train, reward, ipc=ipc, seed=seed, settings=settings, **options)
     info = {"search": {"actions": list(found.actions), "episodes": found.episodes}}
     if synthesis:
         return synthesize(train, found.policy, ipc=ipc, seed=seed, settings=settings.distill, info=info, **options)
-    distill = settings.distill
+    distill, classes = settings.distill, options.get("classes")
     kind = "real" if distill.start == "noise" else distill.start
     videos = start_videos(train, found.policy, ipc=ipc, seed=seed, kind=kind, classes=classes)
-    names = train.classes if classes is None else train.classes[classes.start : classes.stop]
-    return DistilledSet(rounded(videos) if distill.bounded else videos, found.policy, list(names), info)
+    return DistilledSet(rounded(videos) if distill.bounded else videos, found.policy, names_of(train, classes), info)
+
+
+def names_of(train: "Clips", classes: range | None) -> list[str]:
+    """The names of these classes; None stands for all."""
+    return list(train.classes if classes is None else train.classes[classes.start : classes.stop])
 
 
 def dm(
@@ -171,15 +172,16 @@ def synthesize(
 
     Returns:
         the distilled set, where its videos were distilled: on the device, or on the host if they would crowd it there.
-        Its ``info`` has the "curve" of the held-out loss and, out of a sweep, the teacher's distances of every L.
+        Its ``info`` has the "curve" of the held-out loss and, after a search and out of a sweep, the teacher's
+        distances of every L.
     """
-    names, info = list(train.classes if classes is None else train.classes[classes.start : classes.stop]), info or {}
+    names, info = names_of(train, classes), info or {}
     if sweeps:
         found = sweeps.get(ipc=ipc, seed=seed, iterations=settings.iterations)
         info["curve"] = [[iteration, sum(losses)] for iteration, losses in found.along("held_out", policy)]
-        info["sweep"] = [
-            {"iteration": note["iteration"], "distance": list(note["distance"].values())} for note in found.notes
-        ]
+        if "search" in info:  # what it would have been told later
+            looks = [(note["iteration"], list(note["distance"].values())) for note in found.notes]
+            info["sweep"] = [{"iteration": iteration, "distance": distance} for iteration, distance in looks]
         return DistilledSet(found.videos(policy), policy, names, info)
     distiller = Distiller(train, policy, ipc=ipc, seed=seed, settings=settings, classes=classes, experts=experts)
     distiller.run(settings.iterations, checkpoint=work and work / "checkpoint.safetensors")

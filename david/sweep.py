@@ -177,24 +177,28 @@ class Sweeps:
         parts = (settings, networks, self.reward.identity, self.classes, ipc, keep)
         key = derive(seed, self.train.fingerprint, *map(str, parts))
         path = self.folder / f"sweep-{key:016x}.safetensors"
-        checkpoint = path.with_name(f"{path.stem}-checkpoint.safetensors")
-        with shared(), locked(path.with_suffix(".lock")):
-            if not path.exists():
-                same = {"experts": self.experts, "reward": self.reward, "classes": self.classes}
-                made = Sweep(self.train, ipc=ipc, seed=seed, settings=settings, watched=keep, **same)
-                looks = {"looks": 10, "also": {self.early}} if keep else {"looks": 1}
-                made.run(iterations, checkpoint=checkpoint, **looks, desc=f"sweep over {len(made.actions)} L")
-                stored = {}
-                for length, run in made.runs.items() if keep else ():
-                    videos = denormalise(run.distilled()) if made.bounded else run.distilled()
-                    stored[str(length)] = videos.cpu().contiguous()
-                with atomic(path) as temporary:
-                    # safetensors takes no file without tensors.
-                    save_file(stored or {"0": torch.empty(0)}, temporary, metadata={"notes": json.dumps(made.notes)})
-                checkpoint.unlink(missing_ok=True)
+        if not path.exists():  # a folder that has it may be read-only
+            with shared(), locked(path.with_suffix(".lock")):
+                if not path.exists():
+                    self._make(path, ipc, seed, settings, keep)
         try:
             with safe_open(path, "pt") as file:
                 notes = json.loads(file.metadata()["notes"])
             return Swept({int(length): videos for length, videos in load_file(path).items()}, notes)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a whole sweep ({error}); delete it to make one anew") from error
+
+    def _make(self, path: Path, ipc: int, seed: int, settings: Settings, keep: bool) -> None:
+        same = {"experts": self.experts, "reward": self.reward, "classes": self.classes}
+        made = Sweep(self.train, ipc=ipc, seed=seed, settings=settings, watched=keep, **same)
+        looks = {"looks": 10, "also": {self.early}} if keep else {"looks": 1}
+        checkpoint = path.with_name(f"{path.stem}-checkpoint.safetensors")
+        made.run(settings.iterations, checkpoint=checkpoint, **looks, desc=f"sweep over {len(made.actions)} L")
+        stored = {}
+        for length, run in made.runs.items() if keep else ():
+            videos = denormalise(run.distilled()) if made.bounded else run.distilled()
+            stored[str(length)] = videos.cpu().contiguous()
+        with atomic(path) as temporary:
+            # safetensors takes no file without tensors.
+            save_file(stored or {"0": torch.empty(0)}, temporary, metadata={"notes": json.dumps(made.notes)})
+        checkpoint.unlink(missing_ok=True)

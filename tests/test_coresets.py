@@ -35,7 +35,7 @@ def points(seed, count=9, dim=3):
 
 
 def naive_herding(features, count):
-    """Protocol 7, word for word."""
+    """Pick by pick, as the papers say it."""
     rows, mean, chosen = features.tolist(), features.mean(0).tolist(), []
 
     def score(x):

@@ -112,7 +112,7 @@ def test_an_episode_is_rewarded_for_what_would_be_stored(train, made, tmp_path):
 
 
 def test_the_papers_rule_repeats_what_it_tried_first(train, made):
-    """Rewards are positive and Q starts at 0: at p = 1 no state ever sees a second action (protocol 10b F)."""
+    """Rewards are positive and Q starts at 0: at p = 1 no state ever sees a second action."""
     changes = {"search_warmup": 0, "search_readout": "q", "search_p": 1.0, "search_gamma": 0.0}
     found = search(train, KnownReward(), **changes, search_episodes=12)
     tried = [[8] * 6] + [episode["frames_per_segment"] for episode in found.episodes]  # S_0 is full resolution

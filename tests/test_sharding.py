@@ -153,7 +153,8 @@ def test_searches_together_are_the_whole(train):
     teacher = load_teacher(train, seed=0, settings=SGD.replace(teacher_steps=1).teacher)
 
     def found(classes=None):
-        return david(train, teacher, ipc=1, seed=2, settings=settings, classes=classes, synthesis=False)
+        reward = TeacherReward(teacher, train, classes=classes)
+        return david(train, reward, ipc=1, seed=2, settings=settings, classes=classes, synthesis=False)
 
     whole, parts = found(), [found(classes) for classes in shares(2)]
     assert torch.equal(torch.cat([part.policy for part in parts]), whole.policy)

@@ -85,7 +85,7 @@ def test_batches_are_balanced_clips_of_their_class():
 
 @pytest.mark.parametrize(("frames", "size", "share"), [(16, 112, 38 / 48), (8, 64, 22 / 24)])
 def test_the_budget_of_the_protocol(frames, size, share):
-    """79 % of full videos at 16 frames and 92 % at 8; sizes in MiB as the table of protocol 5 has them."""
+    """79 % of full videos at 16 frames and 92 % at 8."""
     classes, mebi = (50, 90.9) if frames == 16 else (400, 137.5)
     meta = {"device": "meta"}
     static, dynamic = (

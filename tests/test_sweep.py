@@ -118,6 +118,7 @@ def test_a_sweep_is_made_once_and_one_that_is_torn_is_named(train, tmp_path, mon
     whole, policy = sweeps.get(**one), torch.tensor([8, 2, 1])
     assert whole.videos(policy).shape == (3, 1, 8, 3, 48, 48) and len(whole.notes) == 2
     monkeypatch.setattr(Sweep, "step", lambda self: pytest.fail("this was to be read, not made"))
+    monkeypatch.setattr("david.sweep.locked", lambda path: pytest.fail("a folder that is read-only has no locks"))
     assert torch.equal(sweeps.get(**one).videos(policy), whole.videos(policy))
     (path,) = tmp_path.glob("sweep-*.safetensors")
     path.write_bytes(path.read_bytes()[:-9])

@@ -146,7 +146,7 @@ def test_dm_lowers_the_loss(train, still):
 
 
 def test_mtt_students_see_every_video_once_or_a_balanced_batch(train, still):
-    experts = load_experts(train, settings=TINY)
+    experts = load_experts(train, seed=0, settings=TINY)
     whole, few = (
         vdsd.DynamicTrajectories(train, still, experts, seed=0, settings=TINY.replace(mtt_batch=size))
         for size in (0, 3)
@@ -158,7 +158,7 @@ def test_mtt_students_see_every_video_once_or_a_balanced_batch(train, still):
 
 
 def test_the_learning_rate_of_students_stays_as_it_is(train, still):
-    experts = load_experts(train, settings=TINY)
+    experts = load_experts(train, seed=0, settings=TINY)
     learner = vdsd.DynamicTrajectories(train, still, experts, seed=0, settings=TINY)
     learner.run(2)
     assert learner.student_lr == torch.tensor(0.01) and set(learner.leaves) == {"dynamic", "weight", "bias"}

@@ -9,8 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from david.runs.methods import REAL, method
-from david.runs.provenance import percent
-from david.runs.records import summary
+from david.runs.records import percent, summary
 from davidbook.differences import beyond_chance, intervals, top1
 
 

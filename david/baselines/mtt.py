@@ -34,7 +34,7 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None) -> Distille
     Args:
         train: real clips, on the device to compute on.
         ipc: I, stored videos a class.
-        seed: fixes everything random except the experts, which all seeds share.
+        seed: fixes everything random, but for experts that all seeds share.
         settings: its common, ``expert_`` and ``mtt_`` fields.
         work: folder for the checkpoint that an interrupted run continues from; the experts are kept beside it, for
             other runs.
@@ -47,7 +47,7 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None) -> Distille
         ValueError: a single class.
     """
     check_classes(train.classes)
-    experts = load_experts(train, settings=settings, folder=None if work is None else work.parent)
+    experts = load_experts(train, seed=settings.experts_of(seed), settings=settings, folder=work and work.parent)
     matcher = TrajectoryMatcher(train, experts, ipc=ipc, seed=seed, settings=settings)
     matcher.run(settings.mtt_iterations, checkpoint=None if work is None else work / "checkpoint.safetensors")
     made = {"method": "mtt", "ipc": ipc, "seed": seed, "settings": asdict(settings)}
@@ -194,14 +194,15 @@ def check_classes(classes: list[str]) -> None:
         )
 
 
-def load_experts(train: Clips, *, settings: Settings, folder: Path | None = None) -> Experts:
+def load_experts(train: Clips, *, seed: int, settings: Settings, folder: Path | None = None) -> Experts:
     """``expert_count`` experts, each read from a file of its own in ``folder``, or trained and then kept there.
 
-    Like the teacher, and unlike the sets distilled from them, they do not depend on a distillation's seed: all runs
-    share them. All of them are used (the published code draws from its first file only).
+    All runs that ask for one seed share them, and all of them are used (the published code draws from its first file
+    only).
 
     Args:
         train: real clips, on the device to compute on.
+        seed: of the experts, not of a distillation.
         settings: its common and ``expert_`` fields.
         folder: without one, the experts stay in memory.
 
@@ -210,17 +211,18 @@ def load_experts(train: Clips, *, settings: Settings, folder: Path | None = None
         ValueError: a file is not an expert of these clips and settings.
     """
     recipe = settings.subset("expert") | {"expert_count": 0}  # more of them leave the first as they are
-    key = derive(0, train.fingerprint, str(recipe))
+    key = derive(seed, train.fingerprint, str(recipe))
     identity = f"{settings.expert_count} of {key}"
     if folder is None:
-        return Experts([train_expert(train, k, settings=settings) for k in range(settings.expert_count)], identity)
+        recordings = [train_expert(train, k, seed=seed, settings=settings) for k in range(settings.expert_count)]
+        return Experts(recordings, identity)
     paths = [folder / f"expert-{key:016x}-{k:03d}.safetensors" for k in range(settings.expert_count)]
     shape = (settings.expert_epochs + 1, flatten(student_net(train, settings)).numel())
     for k, path in enumerate(paths):
         if not path.exists():  # a folder that has it may be read-only
             with shared(), locked(path.with_suffix(".lock")):  # other runs may need it at once: one trains it
                 if not path.exists():
-                    snapshots = train_expert(train, k, settings=settings)
+                    snapshots = train_expert(train, k, seed=seed, settings=settings)
                     with atomic(path) as temporary:
                         save_file({"snapshots": snapshots}, temporary)
         if snapshot_shape(path) != shape:
@@ -234,13 +236,13 @@ def student_net(train: Clips, settings: Settings) -> C3D:
     return net.to(train.device).train()
 
 
-def train_expert(train: Clips, number: int, *, settings: Settings) -> torch.Tensor:
+def train_expert(train: Clips, number: int, *, seed: int, settings: Settings) -> torch.Tensor:
     """Plain SGD over shuffled epochs, a snapshot before the first and after each: float32 (epochs + 1, P), on the CPU.
 
     Raises:
         FloatingPointError: loss or weights became NaN or infinite; said soon after, not at the end.
     """
-    seed = derive(0, "expert", number)
+    seed = derive(seed, "expert", number)
     net = student_net(train, settings)
     net.reset(generator(seed, "weights", device=train.device))
     update = torch.optim.SGD(net.parameters(), settings.expert_lr)

@@ -170,7 +170,7 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None, backbone: s
     Args:
         train: real clips, on the device to compute on.
         ipc: videos a class, each of two still images and two dynamic memories.
-        seed: fixes everything random except the experts of MTT.
+        seed: fixes everything random, but for experts that all seeds share.
         settings: its common and ``vdsd_`` fields, and ``distill_``, or ``expert_`` and ``mtt_``.
         work: folder for the checkpoint that an interrupted run continues from; beside it are kept the experts, and the
             still images, which the two backbones share.
@@ -192,15 +192,16 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None, backbone: s
     still = work and work.parent / f"static-{int(stage.identity()):016x}.safetensors"
     with shared(), locked(still.with_suffix(".lock")) if still else nullcontext():
         stage.run(settings.vdsd_static_iterations, checkpoint=still, desc="still images")
+    own = {"seed": settings.experts_of(seed), "settings": settings, "folder": work and work.parent}
     info = {"method": "vdsd", "backbone": backbone, "ipc": ipc, "seed": seed, "settings": asdict(settings)}
     if backbone == "dm":
         experts = None
         if settings.distill_networks == "experts":
-            experts = load_experts(train, settings=settings, folder=work and work.parent)
+            experts = load_experts(train, **own)
         learner = DynamicMatcher(train, stage.images, seed=seed, settings=settings, experts=experts)
         learner.run(settings.distill_iterations, checkpoint=dynamic)
     else:
-        experts = load_experts(train, settings=settings, folder=work and work.parent)
+        experts = load_experts(train, **own)
         learner = DynamicTrajectories(train, stage.images, experts, seed=seed, settings=settings)
         learner.run(settings.mtt_iterations, checkpoint=dynamic)
     learned = {name: tensor.detach() for name, tensor in learner.memory.tensors.items()}

@@ -84,7 +84,7 @@ def read_chosen(path: str | Path, size: int, choose: Callable[[int], np.ndarray]
 
 
 def resize_and_crop(pictures: Iterable[np.ndarray], size: int) -> np.ndarray:
-    """uint8 (h, w, 3) each -> (F, size, size, 3): bicubic to `scaled_size`, then the centre. Protocol 2.1."""
+    """uint8 (h, w, 3) each -> (F, size, size, 3): bicubic to `scaled_size`, then the centre, as in VDSD."""
     scaler, clip = VideoReformatter(), []
     for picture in pictures:
         width, height = scaled_size(picture.shape[1], picture.shape[0], size)

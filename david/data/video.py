@@ -245,7 +245,7 @@ def read(path: str | Path, found: Survey, wanted: list[int] | None = None) -> It
 
     None: every one. All is decoded, whatever is wanted, and `found` becomes its Survey. DecodeError as of `frames`.
     """
-    found.times, converter = [], VideoReformatter()
+    found.times, converter, wanted = [], VideoReformatter(), None if wanted is None else set(wanted)
     for frame in frames(path):
         if wanted is None or len(found.times) in wanted:
             beside = SideDataContainer(frame)  # `frame.side_data` would keep frame and memory until Python tidies up

@@ -36,12 +36,9 @@ def dm(
         policy: as ``partition.given_policy`` takes it.
         swept: take the videos out of a sweep, which is kept beside ``work``, for other policies.
     """
-    teacher = (
-        load_teacher(train, seed=settings.teacher_seed, settings=settings.teacher, folder=work and work.parent)
-        if swept
-        else None
-    )
-    options = shared(train, teacher, settings, work, swept)
+    classes = share(train)
+    reward = watcher(train, seed, settings, work, classes) if swept else None
+    options = shared(train, seed, settings, work, classes, reward)
     found = algorithm.dm(train, ipc=ipc, seed=seed, settings=settings.distill, policy=policy, **options)
     return whole(found, train, {"method": "dm", "ipc": ipc, "seed": seed, "settings": asdict(settings)})
 
@@ -56,7 +53,7 @@ def david(
     synthesis: bool = True,
     swept: bool = False,
 ) -> DistilledSet:
-    """``algorithm.david`` under these settings, with the teacher of ``settings.teacher_seed``.
+    """``algorithm.david`` under these settings, with the teacher of ``settings.teacher_of(seed)``.
 
     Args:
         settings: its common, ``distill_``, ``search_`` and ``teacher_`` fields, and ``expert_`` where these are the
@@ -69,26 +66,41 @@ def david(
     how = settings.algorithm
     # Before the hours of the teacher and the search, as it checks their settings.
     algorithm.make_agent(len(train.classes), len(action_set(train.frames)), seed=seed, settings=how)
-    teacher = load_teacher(train, seed=settings.teacher_seed, settings=settings.teacher, folder=work and work.parent)
-    spread = settings.search_agent != "shared"  # whose reward is the mean of all classes
-    options = shared(train, teacher, settings, work, swept, spread)
-    found = algorithm.david(train, teacher, ipc=ipc, seed=seed, settings=how, synthesis=synthesis, **options)
+    # One agent for all classes is rewarded by their mean, so each rank that is asked has all of them.
+    classes = None if settings.search_agent == "shared" else share(train)
+    reward = watcher(train, seed, settings, work, classes)
+    options = shared(train, seed, settings, work, classes, reward if swept else None)
+    found = algorithm.david(train, reward, ipc=ipc, seed=seed, settings=how, synthesis=synthesis, **options)
     return whole(found, train, {"method": "david", "ipc": ipc, "seed": seed, "settings": asdict(settings)})
 
 
-def shared(train: Clips, teacher, settings: Settings, work: Path | None, swept: bool, spread: bool = True) -> dict:
-    """What the functions of ``algorithm`` take beside clips and settings: experts, this rank's classes, folders.
+def share(train: Clips) -> range | None:
+    """The classes of this rank, if there are several; None stands for all."""
+    return sharding.share(len(train.classes)) if sharding.size() > 1 else None
 
-    ``spread``: whether several ranks share the classes; else each that is asked has all of them.
-    """
+
+def watcher(train: Clips, seed: int, settings: Settings, work: Path | None, classes: range | None) -> TeacherReward:
+    """The reward by the teacher of a distillation's seed, which is kept beside ``work``."""
+    recipe = {"seed": settings.teacher_of(seed), "settings": settings.teacher}
+    teacher = load_teacher(train, **recipe, folder=work and work.parent)
+    return TeacherReward(teacher, train, settings.search_reward, classes)
+
+
+def shared(
+    train: Clips,
+    seed: int,
+    settings: Settings,
+    work: Path | None,
+    classes: range | None,
+    reward: TeacherReward | None,
+) -> dict:
+    """What the functions of ``algorithm`` take beside clips and settings; sweeps if there is a ``reward`` for them."""
     folder, experts, sweeps = work and work.parent, None, None
-    classes = sharding.share(len(train.classes)) if spread and sharding.size() > 1 else None
     if settings.distill_networks == "experts":
-        experts = load_experts(train, settings=settings, folder=folder)
-    if swept:
+        experts = load_experts(train, seed=settings.experts_of(seed), settings=settings, folder=folder)
+    if reward:
         if folder is None:
             raise ValueError("a sweep is kept for other policies: it needs a folder of work")
-        reward = TeacherReward(teacher, train, classes=classes)
         early = settings.early_iterations
         sweeps = Sweeps(train, settings.distill, reward, folder, experts=experts, classes=classes, early=early)
     if classes and work:

@@ -29,8 +29,3 @@ def versions() -> dict[str, str]:
             with suppress(PackageNotFoundError):  # it is for another platform
                 found[name] = version(name).split("+")[0]
     return found
-
-
-def percent(mean: float, std: float) -> str:
-    """Mean and deviation, fractions of 1, as tables print them."""
-    return f"{100 * mean:.1f} ± {100 * std:.1f}"

@@ -200,6 +200,11 @@ def _student_accuracies(record: dict, classes: Iterable[str] | None, metric: str
     return [sum(student["per_class"][c] for c in wanted) / len(wanted) for student in record["students"]]
 
 
+def percent(mean: float, std: float) -> str:
+    """Mean and deviation, fractions of 1, as tables print them."""
+    return f"{100 * mean:.1f} ± {100 * std:.1f}"
+
+
 def by_class(records: Iterable[dict]) -> pd.DataFrame:
     """Accuracy on every class, the mean of the students: rows of method, ipc, seed, class and accuracy."""
     return pd.DataFrame(

@@ -17,8 +17,8 @@ from david.data.readers import base
 from david.runs.experiment import Experiment
 from david.runs.parallel import one_thread
 from david.runs.parameters import known_dataset, there, writable
-from david.runs.provenance import machine, percent, versions
-from david.runs.records import Store, summary
+from david.runs.provenance import machine, versions
+from david.runs.records import Store, percent, summary
 from david.runs.settings import BEFORE, Settings, preset
 from david.support.files import read_json, write_json
 from david.support.values import argument, jobs

@@ -32,6 +32,8 @@ _CHOICES = {
     "distill_lr_unit": ("absolute", "curvature"),
     "mtt_lr_unit": ("absolute", "pixel"),
     "vdsd_start": ("noise", "real"),
+    "teacher_per": ("dataset", "seed"),
+    "expert_per": ("dataset", "seed"),
     "search_agent": ("q", "shared", "halving"),
     "search_reward": ("paper", "relative", "gain"),
     "search_readout": ("q", "mean"),
@@ -50,7 +52,7 @@ _SHARES += [f"{stage}_momentum" for stage in ("distill", "mtt", "vdsd")]
 BEFORE = {
     "distill_range": "free", "distill_lr_unit": "absolute", "distill_average": 0.0, "distill_networks": "random",
     "mtt_range": "free", "mtt_lr_unit": "absolute", "mtt_average": 0.0,
-    "vdsd_start": "noise",
+    "vdsd_start": "noise", "teacher_per": "dataset", "expert_per": "dataset",
 }  # fmt: skip
 
 
@@ -93,12 +95,14 @@ class Settings:
     search_readout: str = "q"  # "q" or "mean"
 
     teacher_seed: int = 0
+    teacher_per: str = "dataset"  # one teacher for all seeds of the distillation; or "seed": one each
     teacher_steps: int = 5000
     teacher_batch: int = 256
     teacher_lr: float = 0.01
     teacher_optimizer: str = "sgd"  # "sgd": x0.1 at half; "adam": one-cycle
 
     expert_count: int = 30  # MTT: networks whose training is recorded
+    expert_per: str = "dataset"  # as teacher_per
     expert_epochs: int = 50
     expert_batch: int = 256
     expert_lr: float = 0.01  # SGD without momentum, weight decay or schedule
@@ -184,6 +188,14 @@ class Settings:
         """How teachers and references on full data are trained."""
         return self.stage(training.Settings, "teacher")
 
+    def teacher_of(self, seed: int) -> int:
+        """The seed of the teacher that a distillation of this seed has."""
+        return self.teacher_seed + (seed if self.teacher_per == "seed" else 0)
+
+    def experts_of(self, seed: int) -> int:
+        """The seed of the experts that a distillation of this seed has."""
+        return seed if self.expert_per == "seed" else 0
+
     @property
     def student(self) -> training.Settings:
         """How students are trained."""
@@ -241,7 +253,7 @@ _EARLIER = Settings(
 _DEMO = _EARLIER.replace(
     distill_iterations=100, distill_optimizer="sgd", distill_momentum=0.95, distill_lr=1.0, distill_lr_unit="curvature",
     distill_average=4.0, distill_range="8-bit", distill_batch_real=16,
-    expert_count=4,
+    expert_count=4, teacher_per="seed", expert_per="seed",
     mtt_iterations=300, mtt_optimizer="sgd", mtt_momentum=0.9, mtt_lr=0.01, mtt_lr_unit="pixel", mtt_average=4.0,
     mtt_range="8-bit",
     student_steps=300, student_repeats=2,
