@@ -130,14 +130,15 @@ def opened(made):
 
 
 def best_lengths(made, base: str, seeds: tuple[int, ...]) -> list[int] | None:
-    """The L of every class at which students on held-out groups were best, in the mean of seeds; None: not there."""
-    means = []
-    for method in every(base):
-        found = [record for seed in seeds if (record := made._find(method, ipc=1, seed=seed))]
-        if len(found) < len(seeds):
-            return None
-        means.append(np.mean([[s["per_class"] for s in record["students"]] for record in found], axis=(0, 1)))
-    return [LENGTHS[k] for k in np.argmax(means, axis=0)]
+    """The L of every class at which students on held-out groups were best, in the mean of seeds; None: too few.
+
+    A seed of which one L is missing, because its videos diverged, does not count.
+    """
+    found = {seed: [made._find(method, ipc=1, seed=seed) for method in every(base)] for seed in seeds}
+    whole = [[[s["per_class"] for s in r["students"]] for r in rows] for rows in found.values() if all(rows)]
+    if len(whole) < len(seeds) / 2:
+        return None
+    return [LENGTHS[k] for k in np.argmax(np.mean(whole, axis=(0, 2)), axis=0)]
 
 
 def decisive(part: Part, dataset: str) -> Part:
