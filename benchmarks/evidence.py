@@ -20,7 +20,7 @@ from david.sets import DistilledSet, RealSet
 from david.sweep import Sweep
 from david.training import accuracy, evaluate, train_on
 
-RULES = ("paper", "recommended")
+RULES = ("paper", "warmup")
 # Shares of the stage's time: of the teacher's training, and of the sweeps.
 TEACHER, SWEEPS = 0.15, {"noise": 0.4, "real": 0.2}
 

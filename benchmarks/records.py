@@ -41,11 +41,11 @@ class Part:
 
     Attributes:
         name: for ``--parts``.
-        rows: methods, or pairs of a method and what it changes in the settings; "rule" names a rule of search.
+        rows: methods, or pairs of a method and what it changes in the settings.
         datasets, seeds, ipc: of the records.
         swept: whether their sets are taken out of sweeps.
         held: made on training groups that are held out instead of the test set.
-        scores: whether every L is scored by rewards as well (``rewards.py``).
+        scores: whether every L is scored by rewards as well (``scores.py``).
         after: the part whose records decide the rows: the best L of every class on held-out groups.
         motion: how many of six classes are told apart by motion alone, in data that every seed draws anew.
     """
@@ -62,15 +62,15 @@ class Part:
     motion: int | None = None
 
 
-LEARNED = ["david:recommended", "david:paper", "david:undistilled", ("david:undistilled", {"rule": "paper"})]
+LEARNED = ["david:warmup", "david", "david:warmup-undistilled", "david:undistilled"]
 HEADLINE = ["random", "mean", *every("dm"), *LEARNED, "dm:any", *every("random")[1:], *every("mean")[1:]]
 TWICE = {"distill_iterations": 200}
-CURVE = ["random", "mean", "dm", "dm:2", "david:recommended", "david:undistilled"]
+CURVE = ["random", "mean", "dm", "dm:2", "david:warmup", "david:warmup-undistilled"]
 REAL = {"distill_start": "real"}
 VDSD = [
     {"vdsd_start": "real", "vdsd_lr_dynamic": lr, "vdsd_lr_hallucinator": lr / 30} for lr in (0.001, 0.003, 0.01, 0.03)
 ]
-MIXED = ("random", "mean", *every("dm"), "david:recommended", "david:paper", "david:undistilled", *every("mean")[1:])
+MIXED = ("random", "mean", *every("dm"), "david:warmup", "david", "david:warmup-undistilled", *every("mean")[1:])
 
 PLAN = (
     Part("headline", (*HEADLINE, ("dm", PAPER)), seeds=range(10)),
@@ -87,7 +87,7 @@ PLAN = (
     *(Part(f"mixture {k} of 6", MIXED, ("motions",), range(10), motion=k) for k in (0, 2, 4, 6)),
     Part("students of 60", tuple((row, {"student_steps": 60}) for row in CURVE)),
     Part("students of 1000", tuple((row, {"student_steps": 1000}) for row in CURVE)),
-    Part("real start", tuple((row, REAL) for row in (*every("dm"), "david:recommended", "david:undistilled"))),
+    Part("real start", tuple((row, REAL) for row in (*every("dm"), "david:warmup", "david:warmup-undistilled"))),
     Part("mtt", ("mtt", ("dm", TWICE | TRAINED)), ("ucf12",), swept=False),
     Part("longer", tuple(("dm", {"distill_iterations": n}) for n in (300, 1000, 3000)), seeds=range(1), swept=False),
     Part("longer random", tuple(("dm", PAPER | {"distill_iterations": n}) for n in (300, 1000, 3000)),
@@ -109,9 +109,7 @@ def experiment(part: Part, dataset: str, seed: int, runs: str, root: str | None,
     """The experiment of a row."""
     import david
 
-    changes = dict(changes)
-    rule = changes.pop("rule", "recommended")
-    settings = david.preset(preset, **(DATASETS[dataset] | TRAINED | changes)).with_rule(rule)
+    settings = david.preset(preset, **(DATASETS[dataset] | TRAINED | dict(changes)))
     name = f"heldout-{dataset}" if part.held else dataset
     options = {} if part.motion is None else mixed(part.motion, seed)
     return david.Experiment(name, settings, david.Store(runs), root=root, options=options, swept=part.swept)
@@ -149,7 +147,7 @@ def decisive(part: Part, dataset: str) -> Part:
 def unit(part: Part, dataset: str, seed: int, seeds: tuple, where: tuple, ends: float, keep: tuple[str, ...]) -> str:
     """All rows of one part, dataset and seed; what ran, how long and what failed, in a line."""
     import torch
-    from rewards import scored
+    from scores import scored
 
     torch.set_num_threads(1)
     began, made, failed, rows = time.time(), 0, [], part.rows

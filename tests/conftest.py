@@ -1,6 +1,8 @@
 """What several test files share. Nothing here touches the reader's own cache folder or the network."""
 
+import importlib
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -88,3 +90,14 @@ def write_dataset(root, classes=("A", "B"), clips=2, **options):
     for name, lines in lists.items():
         (root / f"{name}.txt").write_text("\n".join(lines) + "\n")
     return root
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """name -> a module of benchmarks/, as a script there imports it; gone after the test."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    before = set(sys.modules)
+    yield importlib.import_module
+    ours = {path.stem for path in (Path(__file__).parents[1] / "benchmarks").glob("*.py")}
+    for name in ours & set(sys.modules) - before:
+        del sys.modules[name]

@@ -1,10 +1,8 @@
 """The benchmarks run, and write what they promise."""
 
-import importlib
 import json
 import sys
 from importlib.metadata import PackageNotFoundError
-from pathlib import Path
 from statistics import median
 
 import pytest
@@ -17,17 +15,6 @@ from david.sets import DistilledSet
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def load(monkeypatch):
-    """name -> a module of benchmarks/, as a script there imports it; gone after the test."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
-    before = set(sys.modules)
-    yield importlib.import_module
-    ours = {path.stem for path in (Path(__file__).parents[1] / "benchmarks").glob("*.py")}
-    for name in ours & set(sys.modules) - before:
-        del sys.modules[name]
 
 
 @linux
@@ -300,7 +287,7 @@ def test_gpu_dry_run(tmp_path, load, monkeypatch, capsys):
     policies = found["evidence"]["policies"]
     early = found["evidence"]["sweeps"]["real"][2]["frames_per_segment"]
     best = [min(early, key=lambda length: early[length]["distance"][c]) for c in range(3)]
-    assert policies["real"]["recommended"] == [int(length) for length in best]
+    assert policies["real"]["warmup"] == [int(length) for length in best]
     students = found["evidence"]["students"]
     assert len(students) == 3 + 6 + 3 * 3 and all(len(own["per_class"]) == 3 for own in students.values())
     assert students["L = 8 from noise, seed 0"]["batch"] == 3 and students["L = 1 from real, seed 0"]["batch"] == 4

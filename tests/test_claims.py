@@ -155,7 +155,7 @@ def test_a_claim_is_judged_at_its_ipc():
     [
         ("DM", [("DM", 5, "top1")], 1),
         ("0.835 Full DS", [("Full DS", 5, "top1")], 0.835),
-        ("david:paper[dynamic L]", [("david:paper", 5, "dynamic L")], 1),
+        ("david:warmup[dynamic L]", [("david:warmup", 5, "dynamic L")], 1),
         ("2 B: one L for all classes[search]@1", [("B: one L for all classes", 1, "search")], 2),
         (
             "DAViD@1 - 3 RL Search w. Early Stage DD",

@@ -20,9 +20,9 @@ TINY = preset(
     distill_lr=60.0,  # so that one iteration moves pixels to other grey levels
 )  # fmt: skip
 ALL = ("full", "random", "random:2", "random:1,2,8", "mean", "mean:2", "keyframe", "herding", "kcenter", "dm", "dm:2",
-       "dm:any", "dm:published", "dm:trained", "mtt", "vdsd", "vdsd:mtt", "david", "david:paper", "david:recommended",
+       "dm:any", "dm:published", "dm:trained", "mtt", "vdsd", "vdsd:mtt", "david", "david:warmup", "david:custom",
        "david:grid", "david:full", "david:paper-full", "david:once", "david:start", "david:halving", "david:shared",
-       "david:undistilled", "david:trained")  # fmt: skip
+       "david:undistilled", "david:warmup-undistilled", "david:trained")  # fmt: skip
 FILES = ("full", "random", "mean", "keyframe", "herding", "kcenter", "dm", "mtt", "vdsd", "david")
 
 
@@ -126,15 +126,19 @@ def test_random_cannot_store_more_videos_than_there_are_clips(train):
 
 
 def test_david_searches_with_the_rule_of_its_name(train):
-    plain, paper, recommended = (run(name, train) for name in ("david", "david:paper", "david:recommended"))
-    for distilled, warmup, readout in [(plain, 1, "mean"), (paper, 0, "q"), (recommended, 2, "mean")]:
+    own = TINY.replace(search_warmup=1, search_readout="mean")
+    plain, warm, custom = (run("david", train), run("david:warmup", train), run("david:custom", train, settings=own))
+    for distilled, warmup, readout in [(plain, 0, "q"), (warm, 2, "mean"), (custom, 1, "mean")]:
         search, settings = distilled.info["search"], distilled.info["settings"]
         assert (settings["search_warmup"], settings["search_readout"]) == (warmup, readout)
         assert len(search["episodes"]) == 5
         assert search["actions"] == [1, 2, 4, 8] and set(distilled.policy.tolist()) <= {1, 2, 4, 8}
-    tried = [episode["frames_per_segment"] for episode in recommended.info["search"]["episodes"]]
+    tried = [episode["frames_per_segment"] for episode in warm.info["search"]["episodes"]]
     assert tried == [[length] * 3 for length in (1, 2, 4, 8, 1)]
     assert plain.info["seed"] == 0 and plain.info["ipc"] == 1
+    assert method("david:paper") == method("david")
+    with pytest.raises(ValueError, match=r"search_warmup=1 .* a rule of their own.* 'david:custom'"):
+        run("david", train, settings=own)
 
 
 @pytest.mark.parametrize("changes", [{"search_agent": "random"}, {"search_beta": 0.0, "distill_start": "noise"}])
@@ -148,11 +152,11 @@ def test_the_rivals_of_the_search_spend_their_iterations_otherwise(train):
     """N = 6 and beta = 1/3, so N_early = 2; T = 5 episodes."""
     settings = TINY.replace(distill_iterations=6, search_beta=1 / 3)
     spent = {}
-    for rule in ("recommended", "grid", "full", "paper-full", "once", "start", "halving", "shared"):
+    for rule in ("warmup", "grid", "full", "paper-full", "once", "start", "halving", "shared"):
         distilled = run(f"david:{rule}", train, settings=settings)
         spent[rule] = [episode["iterations"] for episode in distilled.info["search"]["episodes"]]
         assert (len(set(distilled.policy.tolist())) == 1) or rule != "shared"
-    assert spent["recommended"] == spent["shared"] == [2] * 5
+    assert spent["warmup"] == spent["shared"] == [2] * 5
     assert spent["grid"] == [6] * 4 and spent["full"] == spent["paper-full"] == [6] * 5
     assert spent["once"] == [2] * 4 and spent["start"] == [0] * 5
     assert spent["halving"] == [1] * 4 + [2] * 2  # 10 iterations: 5 for four actions, 5 for two
@@ -196,7 +200,7 @@ def test_names_titles_and_rows_of_the_paper():
     assert found["full"] == ("Full data", "Full DS")
     assert found["random"] == ("Random", "Random") and found["random:2"] == ("Random (L = 2)", None)
     assert found["dm"] == ("DM", "DM") and found["dm:2"] == ("DM (L = 2)", None)
-    assert found["david"] == ("DAViD", "DAViD") and found["david:paper"][0] == "DAViD (paper rule)"
+    assert found["david"] == ("DAViD", "DAViD") and found["david:warmup"][0] == "DAViD (warm-up rule)"
     assert found["vdsd"] == ("VDSD on DM", "VDSD") and found["vdsd:mtt"] == ("VDSD on MTT", "VDSD")
     assert all(method(name).name == name for name in ALL)
     assert len({title for title, _ in found.values()}) == len(ALL)
@@ -248,7 +252,10 @@ def test_stages_name_the_settings_that_matter():
         ("dm:x", "method 'dm:x': the option of dm is a segment length L"),
         ("random:published", "the option of random is a segment length L, as in 'random:4'"),
         ("random:-2", "method 'random:-2': the option of random is a segment length L, as in 'random:4'"),
-        ("david:foo", "method 'david:foo': the option of david is a search rule, one of paper, recommended"),
+        (
+            "david:foo",
+            "method 'david:foo': the option of david is a search rule or a control, one of undistilled, ",
+        ),
     ],
 )
 def test_wrong_names(name, message):

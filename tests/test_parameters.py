@@ -88,8 +88,9 @@ def wrong_values(name, kind, default):
         "method": ["dmm", "full", "vdsd", "dm:x"], "learned": ["dvid", "mtt:dm"], "grid": ["dm", "david"],
         "early": [["dm"], ["david", "random"], "[dm]"], "full": [["mtt"]],
         "methods": [["dm", "dm:8"], "[dm, dmm]", ["dm:3"], ["random:1,5"]],
-        "ipc": [0], "ipcs": [[0], [1, 0], []], "more": [[1]], "seeds": [[]], "perplexities": [[]], "horizons": [[]],
-        "controls": [["dm:0"]], "shown": [["Circle"], "[MoveLeft, Circle]"], "draws": [0], "trials": [0], "pairs": [0],
+        "ipc": [0], "ipcs": [[0], [1, 0], []], "held_out": [[-1]], "seeds": [[]], "perplexities": [[]],
+        "horizons": [[]],
+        "shown": [["Circle"], "[MoveLeft, Circle]"], "draws": [0], "trials": [0], "pairs": [0],
         "iterations": [0], "steps": [0], "neighbours": [0], "groups": [0], "gpus": [0], "decoders": [0], "decoded": [0],
     }  # fmt: skip
     return found + meant.get(name, []) + ([None, "null"] * (outer is not str) or [None]) * (default is not None)
@@ -211,7 +212,7 @@ GIVEN = [
     ("00-step-by-step", "draws", "0"), ("00-step-by-step", "static", "Circle"), ("01-quickstart", "preset", "demos"),
     ("01-tr-ucf", "held_out", "maybe"), ("02-table-1", "seeds", "[0,1"), ("02-table-1", "metric", "top3"),
     ("02-table-1", "make", "never"), ("02-table-1", "options", "flip=false"), ("03-table-3", "early", "[dm]"),
-    ("04-table-4", "more", "2"), ("05-reward", "horizons", "[]"), ("06-dataset-report", "options", "{split: 7}"),
+    ("04-table-4", "held_out", "2"), ("05-reward", "horizons", "[]"), ("06-dataset-report", "options", "{split: 7}"),
     ("07-features", "methods", "[full]"), ("08-fig-1", "methods", "david"), ("09-classes", "ipc", "0"),
     ("10-status", "ours", "{}"), ("11-gallery", "shown", "[Circle]"), ("12-use-the-set", "settings", "{sise: 64}"),
     ("13-own-videos", "root", "/no such"), ("14-speed", "targets", "{a: 3}"), ("16-does-it-distil", "datasets", "[a]"),

@@ -46,7 +46,7 @@ def test_a_faster_pass_changes_accuracies_by_less_than_they_deviate_over_seeds(p
     values = "float32", precision
     pairs = side_by_side(map(read_json, RECORDS), {"distill_precision": values}, values)
     found = {(row.dataset, row.method, row.n) for row in pairs.itertuples()}
-    assert {("motions", "dm", 10), ("motions", "david", 10)} | more <= found
+    assert {("motions", "dm", 10), ("motions", "david:warmup", 10)} | more <= found
     assert pairs["within"].all(), pairs
 
 
@@ -75,8 +75,8 @@ def test_a_page_that_reads_published_records_finds_them(page, monkeypatch, tmp_p
     records = namespace.get("records") or namespace["fixed"] + namespace["searched"]
     assert records and all(record["published"] for record in records)
     if first := given.get("ipcs"):  # such a page may name rows as not run yet, but not these
-        assert {r["method"] for r in records if r["ipc"] in (0, first[0])} >= {"full", "random", "dm", "david"}
+        assert {r["method"] for r in records if r["ipc"] in (0, first[0])} >= {"full", "random", "dm", "david:warmup"}
     if given.get("longer"):
         gains = namespace["gains"]
-        assert {"dm", "david", "mtt", "vdsd", "vdsd:mtt"} <= set(gains["method"])
+        assert {"dm", "david:warmup", "mtt", "vdsd", "vdsd:mtt"} <= set(gains["method"])
         assert set(gains["n"]) == {len(given["seeds"])}

@@ -77,7 +77,7 @@ def untimed(episodes):
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_recommended_rule_finds_the_best_action_of_every_class(train, made, seed):
+def test_the_warm_up_rule_finds_the_best_action_of_every_class(train, made, seed):
     found = search(train, KnownReward(noise=0.001), seed=seed)
     assert found.policy.tolist() == list(BEST)
     assert found.actions == (1, 2, 4, 8)

@@ -170,7 +170,7 @@ def test_one_agent_for_all_classes_is_not_shared_out(train, monkeypatch):
     monkeypatch.setattr(sharding, "size", lambda: 2)
     monkeypatch.setattr(sharding, "joined", lambda *_: pytest.fail("there are no parts"))
     found = method("david:shared")
-    settings = SGD.replace(search_episodes=4, search_warmup=1, distill_iterations=1, teacher_steps=1)
+    settings = SGD.replace(search_episodes=4, distill_iterations=1, teacher_steps=1)
     assert not found.sharded and method("david").sharded
     whole = found.distill(train, ipc=1, seed=0, settings=settings)
     assert whole.classes == train.classes and len(set(whole.policy.tolist())) == 1

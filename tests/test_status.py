@@ -63,12 +63,12 @@ def test_what_we_have_instead_is_linked_and_answers_no_cell(tmp_path):
 
 def test_methods_that_stand_for_one_row_are_named(tmp_path):
     write(tmp_path, "david", (0.7, 0.7))
-    write(tmp_path, "david:paper", (0.4, 0.4))
+    write(tmp_path, "david:warmup", (0.4, 0.4))
     write(tmp_path, "vdsd", (0.3, 0.3))
     write(tmp_path, "vdsd:mtt", (0.2, 0.2))
     page = status(tmp_path)
     lines = page.cell_table(1).loc["DAViD", "instead: motions"].iloc[0].split("<br>")
-    assert lines[0] == "70.0 ± 0.0" and lines[2:4] == ["DAViD (paper rule):", "40.0 ± 0.0"]
+    assert lines[0] == "70.0 ± 0.0" and lines[2:4] == ["DAViD (warm-up rule):", "40.0 ± 0.0"]
     assert page.cell_table(1).loc["VDSD", "instead: motions"].iloc[0].count("VDSD on MTT:") == 1
     heavy = page.cell_table(2).loc["VDSD", "instead: motions"].iloc[0]  # there VDSD is VDSD on MTT
     assert heavy.startswith("100.0 ± 0.0<br>1 x 2: ") and "VDSD" not in re.sub("<.*?>", "", heavy)

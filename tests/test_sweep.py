@@ -85,7 +85,7 @@ def table(folder, methods, settings, **options):
 
 def test_records_out_of_sweeps_are_those_of_runs_of_their_own(tmp_path):
     """And say so: seconds that other rows share are nobody's. A method with steps of its own is not in the sweep."""
-    methods = ["dm", "dm:2", "dm:any", "david", "david:undistilled", "dm:published"]
+    methods = ["dm", "dm:2", "dm:any", "david:warmup", "david:warmup-undistilled", "dm:published"]
     settings = TINY.replace(search_episodes=5, student_repeats=1)  # four of one warm-up round, one beyond it
     alone, swept = (table(tmp_path / str(own), methods, settings, swept=own) for own in (False, True))
     for one, other in zip(alone, swept, strict=True):

@@ -74,3 +74,46 @@ def comparisons(pairs: dict[tuple, tuple[pd.Series, pd.Series]], names: list[str
 def interval(row) -> str:
     """The interval of a row of ``comparisons``, "+1.0 to +2.5"; of one seed there is none."""
     return f"{row['low']:+.1f} to {row['high']:+.1f}" if row["n"] > 1 else "one seed"
+
+
+def best_of_others(table: pd.DataFrame) -> pd.Series:
+    """Of every seed the value in the column whose mean over the *other* seeds is largest.
+
+    So a best row is not chosen on what it is compared on; with one seed, the largest of its own.
+
+    Args:
+        table: seeds by rivals; a seed that lacks one of them is left out.
+    """
+    table = table.dropna()
+    others = (table.sum() - table) if len(table) > 1 else table
+    return pd.Series({seed: table.loc[seed, others.loc[seed].idxmax()] for seed in table.index}, dtype=float)
+
+
+def shown(gains: pd.DataFrame) -> pd.DataFrame:
+    """What ``comparisons`` found, as a table for readers."""
+    return pd.DataFrame(
+        {
+            "gain, points": gains["mean"].map("{:+.1f}".format),
+            "95 % interval": gains.apply(interval, axis=1),
+            "n": gains["n"].map("{:.0f}".format),
+            "told apart": gains["told apart"].map({True: "yes", False: "no"}),
+        }
+    )
+
+
+def said(gains: pd.DataFrame, *which) -> str:
+    """A comparison of every dataset in words.
+
+    Args:
+        gains: of ``comparisons``, the datasets first in its index.
+        which: the other levels of the index.
+    """
+    own = [(key[0], row) for key, row in gains.iterrows() if key[1:] == which]
+    apart = {True: "", False: ", not told apart"}
+    return (
+        "; ".join(
+            f"{dataset} {row['mean']:+.1f} ({interval(row)}, n = {row['n']:.0f}{apart[row['told apart']]})"
+            for dataset, row in own
+        )
+        or "not run yet"
+    )

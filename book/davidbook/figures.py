@@ -357,6 +357,28 @@ def by_dataset(table: pd.DataFrame, datasets, rows: list[str], distilled: list[s
     return figure
 
 
+def reward_gains(table: pd.DataFrame, ceilings: pd.Series) -> plt.Figure:
+    """What policies of rewards bring, columns mean, low and high by (dataset, reward, iteration): a panel a dataset.
+
+    Args:
+        ceilings: by dataset, what the best L of each class brings; a dashed line.
+    """
+    datasets = list(dict.fromkeys(table.index.get_level_values(0)))
+    figure, axes = panels(len(datasets), width=3.4 * len(datasets) + 1.2, height=2.8)
+    for axis, dataset in zip(np.ravel(axes), datasets):
+        own = table.loc[dataset]
+        for k, reward in enumerate(dict.fromkeys(own.index.get_level_values(0))):
+            line, ink = own.loc[reward], list(COLOURS.values())[k]
+            ends = [line["mean"] - line["low"], line["high"] - line["mean"]]
+            axis.errorbar(np.arange(len(line)) + 0.06 * k, line["mean"], ends, color=ink, marker="o", label=reward)
+        axis.axhline(0, color="black", linewidth=0.8)
+        axis.axhline(ceilings[dataset], color="black", linewidth=0.8, linestyle="--", label="best L of each class")
+        axis.set(title=plain(dataset), xlabel="iterations before the reward")
+        axis.set_xticks(range(len(line)), [f"{iteration:.0f}" for iteration in line.index])
+    np.ravel(axes)[0].set_ylabel("points over the best single L")
+    return legend(figure)
+
+
 # Learning and distilling
 
 

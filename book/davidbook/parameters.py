@@ -15,9 +15,9 @@ from david.support.values import NOTHING, convert
 from davidbook.tables import paper_tables
 
 # Whole numbers are at least 1, but these.
-_LEAST = {"seed": 0, "seeds": 0, "k": 0, "strips": 0, "opinions": 0, "more": 2}
+_LEAST = {"seed": 0, "seeds": 0, "held_out": 0, "k": 0, "strips": 0, "opinions": 0}
 # Lists and mappings may be empty where the notebook's own are, and these.
-_MAY_BE_EMPTY = ("options", "settings", "controls", "early", "full", "more")
+_MAY_BE_EMPTY = ("options", "settings", "early", "full")
 # Where the notebook's own need not be there: it may have been opened outside the repository.
 _PLACES = ("published", "records", "tried", "toc")
 # A right value where the notebook's own is empty or None.

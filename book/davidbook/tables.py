@@ -166,6 +166,21 @@ def show(table: pd.DataFrame):
 
     # Spaces inside a tag, as in a link, stay what they are.
     kept = table.map(lambda cell: re.sub(r" (?![^<>]*>)", "\u00a0", str(cell))).rename(
-        lambda name: name.replace(" = ", "\u00a0=\u00a0")
+        lambda name: str(name).replace(" = ", "\u00a0=\u00a0")
     )
     return HTML(kept.to_html(escape=False, border=0))
+
+
+def means(table: pd.DataFrame, rows: list[str]) -> pd.DataFrame:
+    """Accuracies as text, "mean ± std (n)": rows by datasets; "not run yet" where there is none.
+
+    Args:
+        table: columns mean, std and n by (dataset, row).
+        rows: their order.
+    """
+
+    def told(row) -> str:
+        spread = f" ± {row['std']:.1f}" if row["n"] > 1 else ""
+        return f"{row['mean']:.1f}{spread} ({row['n']:.0f})"
+
+    return table.apply(told, axis=1).unstack(0).reindex(rows).fillna("not run yet")

@@ -67,11 +67,20 @@ class Method:
 
     def stages_of(self, settings: Settings) -> tuple[str, ...]:
         """The prefixes of the settings that its result depends on, under these settings."""
-        experts = self.settings(settings).distill_networks == "experts" and "distill" in self.stages
+        experts = settings.replace(**self.changes).distill_networks == "experts" and "distill" in self.stages
         return (*self.stages, "expert") if experts and "expert" not in self.stages else self.stages
 
     def settings(self, settings: Settings) -> Settings:
-        """The settings under which the method runs."""
+        """The settings under which the method runs; ValueError where they hold a search rule that it would overrule."""
+        rules = [
+            {name: rule[name] for name in RULES["paper"]} for rule in (RULES["paper"], RULES["paper"] | self.changes)
+        ]
+        if "search_readout" in self.changes and {name: getattr(settings, name) for name in rules[0]} not in rules:
+            raise ValueError(
+                f"settings search_agent={settings.search_agent!r}, search_warmup={settings.search_warmup} and "
+                f"search_readout={settings.search_readout!r} make a rule of their own, and {self.name} has its own: "
+                f"leave them, or take the method 'david:custom', which follows them"
+            )
         return settings.replace(**self.changes)
 
     def distill(self, train, *, ipc, seed, settings, work=None, swept=False):
@@ -112,17 +121,21 @@ ROWS = (
     "vdsd:mtt",
     "david",
 )
-# What a search rule is called, and the row of the paper's Tables 1-4 that it stands for.
-_RULE_TITLES = {
-    "paper": ("DAViD (paper rule)", "DAViD"),
-    "recommended": ("DAViD (recommended rule)", "DAViD"),
-    "grid": ("Grid search", None),
-    "full": ("Full-length search", None),
-    "paper-full": ("Full-length search (paper rule)", None),
-    "once": ("DAViD (each L once)", None),
-    "start": ("DAViD (no early stage)", None),
-    "halving": ("Successive halving", None),
-    "shared": ("One learned L for all", None),
+# What follows "david:": (title, row of the paper's Tables 1-4 that it stands for, changes to the settings, synthesis).
+_SEARCHES = {
+    "": ("DAViD", "DAViD", RULES["paper"], True),
+    "undistilled": ("DAViD (undistilled)", None, RULES["paper"], False),
+    "warmup": ("DAViD (warm-up rule)", "DAViD", RULES["warmup"], True),
+    "warmup-undistilled": ("DAViD (warm-up rule, undistilled)", None, RULES["warmup"], False),
+    "trained": ("DAViD (trained networks)", None, RULES["paper"] | TRAINED, True),
+    "custom": ("DAViD (own rule)", None, {}, True),
+    "grid": ("Grid search", None, RULES["grid"], True),
+    "full": ("Full-length search", None, RULES["full"], True),
+    "paper-full": ("Full-length search (paper rule)", None, RULES["paper-full"], True),
+    "once": ("DAViD (each L once)", None, RULES["once"], True),
+    "start": ("DAViD (no early stage)", None, RULES["start"], True),
+    "halving": ("Successive halving", None, RULES["halving"], True),
+    "shared": ("One learned L for all", None, RULES["shared"], True),
 }
 
 
@@ -132,8 +145,9 @@ def method(name: str, frames: int | None = None) -> Method:
     "random", "mean" and "dm" take a policy: one L for all classes ("dm:4"), one for each class ("dm:1,8,2"), or "any",
     an L drawn for each class. "dm:published" is DM with its authors' start and step size, "vdsd:mtt" VDSD on MTT.
     "dm:trained" and "david:trained" match under networks trained a little, from means of real clips.
-    "david" takes a search rule of ``settings.RULES`` ("david:paper", "david:grid", "david:shared", ...), which plain
-    "david" reads from the settings; "david:undistilled" learns the policy and then stores real segments under it.
+    "david" follows the paper's search rule; after a colon it takes another of ``settings.RULES`` ("david:warmup",
+    "david:grid", "david:shared", ...), or "custom", the one that the settings say. "david:undistilled" and
+    "david:warmup-undistilled" learn a policy and then store real segments under it.
 
     Args:
         frames: F of the clips; with it "dm:8" is the plain "dm" where F is 8.
@@ -145,7 +159,7 @@ def method(name: str, frames: int | None = None) -> Method:
     if base not in _PLAIN:
         raise unknown("method", name, _PLAIN)
     title, paper, stages = _PLAIN[base]
-    if not option and ":" not in name:
+    if not option and ":" not in name and base != "david":
         return Method(name, title, paper, stages)
     if base in ("random", "mean", "dm"):
         if option == "any":
@@ -169,12 +183,12 @@ def method(name: str, frames: int | None = None) -> Method:
         stages = ("vdsd", "expert", "mtt", "student")
         return Method(name, "VDSD on MTT", "VDSD", stages, options={"backbone": "mtt"})
     if base == "david":
-        if option == "undistilled":
-            return Method(name, "DAViD (undistilled)", None, stages, options={"synthesis": False})
-        if option == "trained":
-            return Method(name, "DAViD (trained networks)", None, (*stages, "expert"), TRAINED)
-        if option in RULES:
-            return Method(name, *_RULE_TITLES[option], stages, RULES[option])
-        known = f"a search rule, one of {', '.join(RULES)}, 'trained' or 'undistilled'"
-        raise ValueError(f"method {name!r}: the option of david is {known}")
+        option = "" if option == "paper" else option
+        if option not in _SEARCHES:
+            known = ", ".join(filter(None, _SEARCHES))
+            raise ValueError(f"method {name!r}: the option of david is a search rule or a control, one of {known}")
+        title, paper, changes, synthesis = _SEARCHES[option]
+        name = f"david:{option}" if option else "david"
+        stages = (*stages, "expert") if option == "trained" else stages
+        return Method(name, title, paper, stages, changes, {} if synthesis else {"synthesis": False})
     raise ValueError(f"unknown method {name!r}; {base} takes no option {option!r}")
