@@ -24,6 +24,7 @@ DATASETS = {
     "motions": {},
     "msraction3d": {"size": 64, "stride": 16, "teacher_steps": 500, "expert_batch": 24, "expert_epochs": 40},
     "ucf12": {"size": 64, "teacher_steps": 500},
+    "jhmdb21": {"size": 64, "teacher_steps": 500},
 }
 TRAINED = {"distill_networks": "experts", "distill_start": "mean"}  # what distils: see "Does it distil?"
 PAPER = {"distill_networks": "random", "distill_start": "real"}  # DM's networks
@@ -82,7 +83,8 @@ PLAN = (
     Part("oracle", (), ("ucf12",), after="held-out"),
     Part("vdsd search", tuple(("vdsd", {"distill_networks": n} | step) for n in ("random", "experts") for step in VDSD),
          ("motions", "msraction3d"), range(2), swept=False, held=True),
-    Part("full", ("full", "still"), ("msraction3d", "motions", "ucf12"), range(1)),
+    Part("full", ("full", "still"), ("msraction3d", "motions", "ucf12", "jhmdb21"), range(1)),
+    Part("headline", ("random", "mean", *every("dm"), *LEARNED), ("jhmdb21",)),
     Part("ipc 5", ("random", "mean", *every("dm"), *LEARNED), ipc=5),
     *(Part(f"mixture {k} of 6", MIXED, ("motions",), range(10), motion=k) for k in (0, 2, 4, 6)),
     Part("students of 60", tuple((row, {"student_steps": 60}) for row in CURVE)),

@@ -41,9 +41,10 @@ def assert_decodes(dataset, tmp_path):
 
 def test_all_readers_have_names():
     assert set(READERS) == {
-        "motions", "ucf101", "ucf12", "hmdb51", "ssv2", "kinetics400", "msraction3d", "frames", "folder",
+        "motions", "ucf101", "ucf12", "hmdb51", "jhmdb21", "ssv2", "kinetics400", "msraction3d",
+        "frames", "folder",
     }  # fmt: skip
-    for name in ("hmdb51", "ssv2", "kinetics400", "msraction3d", "frames", "folder"):
+    for name in ("hmdb51", "jhmdb21", "ssv2", "kinetics400", "msraction3d", "frames", "folder"):
         with pytest.raises(ValueError, match=f"{name} needs root="):
             load(name)
 
@@ -273,6 +274,32 @@ def test_real_msraction3d(test_data, tmp_path):
     assert people(held.train) | people(held.test) == people(dataset.train)
     assert not people(held.train) & people(held.test)
     assert_decodes(dataset, tmp_path)
+
+
+# ---------------------------------------------------------------------------------------------------- JHMDB
+def test_jhmdb21(tmp_path):
+    """Lists in UCF101's form, names in HMDB51's: the film is the group, so it is held out whole."""
+    films = {"Fall_(1)!": "train", "Old_Film": "train", "New_Film": "test"}
+    lists = {"classInd": ["1 catch", "2 wave"], "train": [], "test": []}
+    for title in ("catch", "wave"):
+        (tmp_path / title).mkdir()
+        for film, split in films.items():
+            lists[split].append(line := f"{title}/{film}_{title}_f_cm_np1_fr_med_0.mp4")
+            (tmp_path / line).touch()
+    (tmp_path / "classInd.txt").write_text("\n".join(lists["classInd"]))
+    for split in ("train", "test"):
+        (tmp_path / f"{split}list01.txt").write_text("\n".join(lists[split]))
+    dataset, held = load("jhmdb21", tmp_path), load("heldout-jhmdb21", tmp_path)
+    assert dataset.name == "jhmdb21" and dataset.flip and (len(dataset.train), len(dataset.test)) == (4, 2)
+    assert {dataset.source(video) for video in dataset.test} == {"catch/New_Film", "wave/New_Film"}
+    assert len(held.train) == len(held.test) == 2
+
+
+def test_real_jhmdb21(test_data, tmp_path):
+    dataset = load("jhmdb21", test_data / "jhmdb21")
+    assert (len(dataset.classes), len(dataset.train), len(dataset.test)) == (21, 665, 257)
+    assert not {dataset.source(v) for v in dataset.train} & {dataset.source(v) for v in dataset.test}
+    assert_decodes(replace(dataset, train=dataset.train[::8], test=dataset.test[::4]), tmp_path)
 
 
 # ------------------------------------------------------------------------------------------- frame folders

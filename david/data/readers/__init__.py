@@ -24,6 +24,7 @@ READERS = {
     "ucf101": ("ucf101", "ucf101"),
     "ucf12": ("ucf101", "ucf12"),
     "hmdb51": ("hmdb51", "hmdb51"),
+    "jhmdb21": ("hmdb51", "jhmdb21"),
     "ssv2": ("ssv2", "ssv2"),
     "kinetics400": ("kinetics400", "kinetics400"),
     "msraction3d": ("msraction3d", "msraction3d"),

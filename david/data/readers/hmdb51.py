@@ -13,6 +13,7 @@ from pathlib import Path
 
 from david.data.readers import Dataset
 from david.data.readers.core import Listed, assemble, csv_list, find_root, leaking, numbered_lines, read_csv
+from david.data.readers.ucf101 import read_lists as ucf101_lists
 
 FOLDERS = ("", "testTrainMulti_7030_splits", "test_train_splits", "splits")  # where unpacking may put the lists
 SPLITS = {"0": None, "1": "train", "2": "test"}
@@ -35,6 +36,23 @@ def hmdb51(
     if (root / "hmdb51_org").is_dir():
         root = root / "hmdb51_org"
     return assemble("hmdb51", classes, listed, root=root, lists=lists, missing=missing)
+
+
+def jhmdb21(
+    root: str | Path | None = None,
+    split: int = 1,
+    *,
+    lists: str | Path | None = None,
+    missing: str = "error",
+) -> Dataset:
+    """Read JHMDB: 21 classes and 928 clips of HMDB51, with its official splits cut to them, in UCF101's form of lists.
+
+    root: the folder of the class folders, and of `classInd.txt` and the lists. The rest as in HMDB51; a clip's film is
+    its group.
+    """
+    root = find_root("jhmdb21", root, missing)
+    classes, listed, lists = ucf101_lists(root, lists, split)
+    return assemble("jhmdb21", classes, listed, root=root, lists=lists, missing=missing)
 
 
 def read_lists(root: Path, lists: str | Path | None, split: int) -> tuple[list[str], list[Listed], Path]:
