@@ -35,7 +35,7 @@ reproduce: .venv/.installed
 
 bench: .venv/.installed
 	export DAVID_PROGRESS=0 DAVID_LOAD=$$($(BIN)/python -c 'import os; print(os.getloadavg()[0])') && \
-	for name in "distill --width 1 --fourier 1 --compile $(if $(shell command -v c++),1,0)" stages growth $(if $(DATA),"decode --data $(DATA)"); do set -- $$name; script=$$1; shift; \
+	for name in "distill --width 1 --compile $(if $(shell command -v c++),1,0)" stages growth $(if $(DATA),"decode --data $(DATA)"); do set -- $$name; script=$$1; shift; \
 		$(BIN)/python benchmarks/$$script.py "$$@" || exit; done
 
 gpu: .venv/.installed

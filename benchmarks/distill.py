@@ -1,7 +1,6 @@
 """How fast an iteration of DM is: beside the plain recipe of earlier work, and beside what it cannot do without.
 
     python benchmarks/distill.py
-    python benchmarks/distill.py --width 1 --fourier 1    # and ours with convolutions by Fourier transforms
     python benchmarks/distill.py --compile 1      # and ours with its network compiled (``DAVID_COMPILE``)
     python benchmarks/distill.py --width 1 --frames 16 --size 112 --classes 101 --compile 1   # a GPU
 
@@ -24,7 +23,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from david.c3d import C3D
 from david.data.clips import Clips
 from david.fast_embed import frozen_embed
-from david.fourier import Workspace
 from david.matching import Distiller
 from david.runs.settings import Settings
 
@@ -35,13 +33,13 @@ class BareEmbed:
     def __init__(self, train: Clips, settings: Settings):
         self.net = C3D(len(train.classes), settings.frames, settings.size, settings.width).to(train.device)
         self.net.requires_grad_(False)
-        self.precision, self.workspace = settings.distill_precision, Workspace()
+        self.precision = settings.distill_precision
         count = settings.distill_batch_real * len(train.classes)
         self.real = [train.batch(np.arange(i, min(i + 128, count)) % len(train)) for i in range(0, count, 128)]
         self.synthetic = train.batch(np.arange(len(train.classes))).requires_grad_()
 
     def step(self) -> None:
-        embed = frozen_embed(self.net, self.precision, workspace=self.workspace)
+        embed = frozen_embed(self.net, self.precision)
         with torch.no_grad():
             for part in self.real:
                 embed(part)
@@ -69,7 +67,7 @@ def layer_runners(train: Clips, settings: Settings) -> tuple[dict, dict[str, int
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print the ratios, write the record."""
-    numbers = {"classes": 12, "clips": 64, "frames": 8, "size": 64, "repeats": 5, "compile": 0, "fourier": 0}
+    numbers = {"classes": 12, "clips": 64, "frames": 8, "size": 64, "repeats": 5, "compile": 0}
     options, load = measure.options(__doc__, arguments, **numbers), measure.load()
     setting = {name: getattr(options, name) for name in ("clips", "frames", "size", "width", "precision")}
     settings, device = measure.settings_of(**setting), options.device
@@ -80,8 +78,6 @@ def main(arguments: list[str] | None = None) -> None:
     ours = {"": (settings, "0")}
     if options.compile:
         ours[", compiled"] = settings, "1"
-    if options.fourier:
-        ours[", Fourier"] = settings.replace(distill_precision="float32-fourier"), "0"
     for name, (own, compiled) in ours.items():
         with patch.dict(os.environ, DAVID_COMPILE=compiled):
             runners[f"david{name}"] = Distiller(train, policy, ipc=1, seed=0, settings=own.distill).step

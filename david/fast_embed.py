@@ -8,7 +8,6 @@ import torch
 from torch.nn.functional import conv3d, max_pool3d, pad
 
 from david.c3d import C3D
-from david.fourier import Workspace, fourier_embed
 
 Embed = Callable[[torch.Tensor], torch.Tensor]
 
@@ -120,25 +119,19 @@ def bfloat16_embed(net: C3D, features: Callable = bfloat16_features) -> Embed:
     return partial(features, weights=weights, biases=biases, pools=pools)
 
 
-def frozen_embed(
-    net: C3D, precision: str, features: Callable = bfloat16_features, workspace: Workspace | None = None
-) -> Embed:
+def frozen_embed(net: C3D, precision: str, features: Callable = bfloat16_features) -> Embed:
     """``net.embed`` for clips that need no gradient, with the weights of the moment.
 
     Args:
         precision: "float32", which on a GPU torch multiplies in TF32 unless ``torch.backends.cudnn.allow_tf32`` is
-            False; "float32-fourier", on a processor the same to a few millionths, see ``david.fourier``; or "bfloat16".
+            False; or "bfloat16".
         features: see ``bfloat16_embed``.
-        workspace: see ``fourier_embed``.
 
     Raises:
         ValueError: unknown precision.
     """
     if precision == "float32":
         return net.embed
-    if precision == "float32-fourier":
-        return fourier_embed(net, workspace)
     if precision == "bfloat16":
         return bfloat16_embed(net, features)
-    known = "'float32', 'float32-fourier' or 'bfloat16'"
-    raise ValueError(f"unknown precision {precision!r} of distillation; choose {known}")
+    raise ValueError(f"unknown precision {precision!r} of distillation; choose 'float32' or 'bfloat16'")

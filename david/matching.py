@@ -14,7 +14,6 @@ import torch
 
 from david.c3d import C3D
 from david.fast_embed import bfloat16_features, compiling, frozen_embed, round_weights
-from david.fourier import Workspace
 from david.partition import num_segments, partition
 from david.support.costs import home
 from david.support.loop import Loop
@@ -34,7 +33,7 @@ class Settings:
         optimizer: "sgd" or "adam", on normalised pixels.
         lr, momentum: of SGD's steps; ``lr_unit`` "absolute", or in units of the loss's "curvature": see ``Distiller``.
         batch_real: real clips of a class in an iteration.
-        precision: "bfloat16", "float32" or "float32-fourier", of the real clips' pass: see ``david.fast_embed``.
+        precision: "bfloat16" or "float32", of the real clips' pass: see ``david.fast_embed``.
         start: "noise", "real" or "mean", see ``start_videos``.
         range: "8-bit" keeps pixels within what 8 bits can show, and rounds them at the end; "free" does neither.
         average: 0 for the last iterate; k for an average of about the last 1 / k of them, see ``Loop``.
@@ -226,7 +225,7 @@ class Features:
         self.net = C3D(len(train.classes), train.frames, train.size, settings.width).to(train.device)
         self.net.requires_grad_(False)
         self.scales, self.known = {}, {}
-        self.features, self.workspace = bfloat16_features, Workspace()
+        self.features = bfloat16_features
         if compiling():
             # Not `embed`, which would be compiled anew for every layout of clips, up to torch's limit.
             self.net.trunk.forward = torch.compile(self.net.trunk.forward)
@@ -289,7 +288,7 @@ class Features:
 
     def real_means(self, picks: list[torch.Tensor], random: torch.Generator | None) -> torch.Tensor:
         """Mean features (len(picks), D) of the clips at ``picks``, mirrored by ``random``'s coins or not at all."""
-        embed, means = frozen_embed(self.net, self.precision, self.features, self.workspace), []
+        embed, means = frozen_embed(self.net, self.precision, self.features), []
         at_once, flip = self.train.at_once, self.train.flip and random is not None
         for chunk in class_chunks([len(pick) for pick in picks], at_once):
             some = picks[chunk.start : chunk.stop]

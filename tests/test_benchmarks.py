@@ -60,19 +60,16 @@ def test_distill(tmp_path, load, capsys):
     assert "plain / david" in capsys.readouterr().out
 
 
-def test_distill_compiled_and_by_fourier_transforms(tmp_path, load, monkeypatch):
-    compiled, more = [], ("--compile", "1", "--fourier", "1")
+def test_distill_compiled(tmp_path, load, monkeypatch):
+    compiled, more = [], ("--compile", "1")
     monkeypatch.setattr(torch, "compile", lambda function: compiled.append(function) or function)
     load("distill").main(
         small("--classes", "2", "--clips", "2", "--repeats", "1", *more, "--out", str(tmp_path / "r.json"))
     )
     record = json.loads((tmp_path / "r.json").read_text())
     times = {name: own for name, (own,) in record["seconds"].items()}
-    assert set(times) == {
-        "plain recipe", "david", "david, compiled", "david, Fourier", "bare embed", "bare embed, Fourier",
-    }  # fmt: skip
-    assert record["plain / david, Fourier"] == times["plain recipe"] / times["david, Fourier"]
-    assert record["david / bare embed, Fourier"] == times["david, Fourier"] / times["bare embed, Fourier"]
+    assert set(times) == {"plain recipe", "david", "david, compiled", "bare embed"}
+    assert record["plain / david, compiled"] == times["plain recipe"] / times["david, compiled"]
     assert len(compiled) == 2  # of one distiller alone: its network, and the pass in bfloat16
 
 

@@ -17,7 +17,6 @@ from david.matching import Distiller, Features
 from david.support.seeds import generator
 
 HALF = TINY.replace(distill_precision="bfloat16")
-FOURIER = TINY.replace(distill_precision="float32-fourier")
 
 
 def whole(shape, seed):
@@ -102,7 +101,7 @@ def test_float32_is_the_network_itself():
 
 
 def test_unknown_precision():
-    with pytest.raises(ValueError, match="'half' of distillation; choose 'float32', 'float32-fourier' or 'bfloat16'"):
+    with pytest.raises(ValueError, match="'half' of distillation; choose 'float32' or 'bfloat16'"):
         frozen_embed(C3D(1, 8, 48, 0.125), "half")
 
 
@@ -118,26 +117,24 @@ def gradient(train, settings, rounded=False):
     return videos.grad
 
 
-@pytest.mark.parametrize(("settings", "cosine", "norm"), [(HALF, 0.995, 0.05), (FOURIER, 0.999999, 1e-4)])
-def test_the_gradient_hardly_turns(settings, cosine, norm):
+def test_the_gradient_hardly_turns():
     train = noise_clips()
-    exact = gradient(train, TINY, rounded=settings is HALF).double()  # of the same network
-    rounded = gradient(train, settings).double()
+    exact = gradient(train, TINY, rounded=True).double()  # of the same network
+    rounded = gradient(train, HALF).double()
     assert not torch.equal(exact, rounded)
-    assert torch.cosine_similarity(exact.flatten(), rounded.flatten(), dim=0) > cosine
-    assert rounded.norm().item() == pytest.approx(exact.norm().item(), rel=norm)
+    assert torch.cosine_similarity(exact.flatten(), rounded.flatten(), dim=0) > 0.995
+    assert rounded.norm().item() == pytest.approx(exact.norm().item(), rel=0.05)
 
 
-@pytest.mark.parametrize(("settings", "cosine"), [(HALF, 0.9), (FOURIER, 0.999)])
-def test_the_videos_move_the_same_way(settings, cosine):
+def test_the_videos_move_the_same_way():
     train, moved = noise_clips(), []
-    for own in (TINY, settings):
+    for own in (TINY, HALF):
         distiller = Distiller(train, torch.tensor([8, 2, 1]), ipc=1, seed=0, settings=own.distill)
         start = distiller.videos.detach().clone()
         distiller.run(4)
         moved.append((distiller.videos.detach() - start).flatten().double())
     assert not torch.equal(*moved)
-    assert torch.cosine_similarity(*moved, dim=0) > cosine
+    assert torch.cosine_similarity(*moved, dim=0) > 0.9
 
 
 def graphs() -> int:

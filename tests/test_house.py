@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     ("support.values", "support.seeds", "support.progress", "support.pixels", "qlearning", "delta"),
     ("support.files", "support.costs", "c3d", "partition"),
-    ("support.loop", "fourier", "sets", "data"),
+    ("support.loop", "sets", "data"),
     ("fast_embed", "export"),
     ("matching", "training"),
     ("reward", "baselines.halving"),

@@ -26,7 +26,7 @@ STAGES = ("distill_", "search_", "teacher_", "expert_", "mtt_", "vdsd_", "studen
 # What a setting may be: one of some words; a whole number of at least 1, or of at least these; a number of at least 0,
 # some of them at most 1.
 _CHOICES = {
-    "distill_precision": ("bfloat16", "float32", "float32-fourier"),
+    "distill_precision": ("bfloat16", "float32"),
     "distill_start": ("noise", "real", "mean"),
     "distill_networks": ("random", "experts"),
     "distill_lr_unit": ("absolute", "curvature"),
@@ -77,7 +77,7 @@ class Settings:
     distill_lr: float = 10.0
     distill_momentum: float = 0.95  # SGD only
     distill_batch_real: int = 64  # real clips a class and iteration
-    distill_precision: str = "bfloat16"  # or "float32", "float32-fourier"; of the real clips' pass: david.fast_embed
+    distill_precision: str = "bfloat16"  # or "float32"; of the real clips' pass: david.fast_embed
     distill_start: str = "noise"  # "noise": N(0, 1); "real", "mean": see david.matching
     distill_range: str = "8-bit"  # pixels are kept within what 8 bits can show and rounded at the end; or "free"
     distill_lr_unit: str = "absolute"  # or "curvature": see david.matching.Distiller
