@@ -19,7 +19,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.functional import max_pool3d
 
-from david.baselines.mtt import Experts, TrajectoryLoss, flatten
+from david.baselines.experts import Experts, flatten
+from david.baselines.mtt import TrajectoryLoss
 from david.c3d import C3D
 from david.data.clips import Clips
 from david.fast_embed import frozen_embed, round_weights
@@ -116,7 +117,7 @@ def adjoint(case: Case) -> torch.Tensor:
     stored, net = case.stored_set(), replace(case, number=torch.float32).on(measure.CPU).network()
     path = [flatten(net), flatten(net.reset(generator(case.seed + 1, "network")))]
     experts = Experts([torch.stack(path).to(case.number)])
-    loss = TrajectoryLoss(case.train, experts, seed=0, settings=case.settings.replace(mtt_steps=2))
+    loss = TrajectoryLoss(case.train, experts, seed=0, settings=case.settings.replace(mtt_steps=2).mtt)
     takes_any(loss.net).eval()  # dropout's masks are the device's own
     lr = torch.tensor(0.01, device=case.train.device, dtype=case.number)
     stored.videos.requires_grad_()

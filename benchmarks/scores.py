@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch.nn.functional import log_softmax
 
-from david.baselines.mtt import load_experts
+from david.baselines.experts import load_experts
 from david.matching import clip_pieces, start_videos
 from david.partition import action_set
 from david.reward import TeacherReward
@@ -71,7 +71,7 @@ def scored(experiment, *, seed: int, folder: Path, ipc: int = 1) -> Path:
     work = experiment.store.folder / "work"
     work.mkdir(parents=True, exist_ok=True)
     teacher = load_teacher(train, seed=settings.teacher_of(seed), settings=settings.teacher, folder=work)
-    experts = load_experts(train, seed=settings.experts_of(seed), settings=settings, folder=work)
+    experts = load_experts(train, seed=settings.experts_of(seed), settings=settings.expert, folder=work)
     reward = TeacherReward(teacher, train)
     features = [embed_clips(teacher, train.subset(positions)) for positions in train.by_class()]
     variance = torch.stack([own.var(0, correction=min(1, len(own) - 1)).sum() for own in features]).cpu()

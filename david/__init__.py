@@ -9,7 +9,8 @@ from importlib import import_module
 _HOMES = {
     "C3D": "c3d", "action_set": "partition", "QLearner": "qlearning", "TeacherReward": "reward",
     "Distiller": "matching", "learn_policy": "algorithm", "accuracy": "training", "train_on": "training",
-    "load_teacher": "training", "DistilledSet": "sets", "RealSet": "sets", "load_set": "baselines.static_dynamic",
+    "load_teacher": "training", "DistilledSet": "sets", "RealSet": "sets", "load_set": "publish",
+    "published": "publish", "join": "sets", "read_images": "sets",
     "load": "data.readers", "Clips": "data.clips", "open_clips": "data.clips",
     "Settings": "runs.settings", "preset": "runs.settings", "PRESETS": "runs.settings", "method": "runs.methods",
     "ROWS": "runs.methods", "Store": "runs.records", "summary": "runs.records", "Experiment": "runs.experiment",

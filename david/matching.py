@@ -203,7 +203,7 @@ class Features:
         seed: fixes everything random but the experts, which all seeds share.
         settings: its ``batch_real``, ``precision`` and ``width``.
         classes: only of these; they see the same networks and clips as among all.
-        experts: MTT's (``david.baselines.mtt.Experts``); None draws networks at random.
+        experts: MTT's (``david.baselines.experts``); None draws networks at random.
 
     Attributes:
         net: the network of the latest iteration.

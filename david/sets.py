@@ -1,6 +1,7 @@
 """The product: distilled sets, which are saved without pickle and give training clips."""
 
 import json
+import pickle
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -8,9 +9,10 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch.nn.functional import interpolate
 
 from david.partition import num_segments
-from david.support.pixels import MEAN, STD, send
+from david.support.pixels import MEAN, STD, denormalise, send
 from david.support.seeds import generator as seeded
 
 if TYPE_CHECKING:  # to load a set and train on it takes no reader of videos
@@ -94,6 +96,23 @@ class StoredSet:
         counts = self.clips_per_class
         labels = torch.arange(len(counts)).repeat_interleave(counts)
         return labels, torch.cat([torch.arange(count) for count in counts.tolist()])
+
+    def dataset(
+        self,
+        layout: str = "TCHW",
+        dtype: torch.dtype = torch.float32,
+        size: int | None = None,
+        frames: int | None = None,
+    ) -> "ClipDataset":
+        """Every training clip with its label as a ``torch.utils.data.Dataset``, for anybody's training loop.
+
+        Args:
+            layout: of a clip, "TCHW" or "CTHW".
+            dtype: a float type for normalised pixels, or ``torch.uint8`` for 0 to 255.
+            size: height and width to resize to (bilinear, antialiased); None: as stored.
+            frames: as many, evenly spaced, each shown as often as Eq. 4 shows those of a segment; None: as stored.
+        """
+        return ClipDataset(self, layout, dtype, size, frames)
 
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file whose header carries everything else as JSON; renamed into place when whole.
@@ -206,9 +225,101 @@ class DistilledSet(StoredSet):
         places = (send(own, self.device) for own in (labels[:, None], video[:, None], frame))
         return self.videos[tuple(places)]
 
+    def subset(self, classes: list[str]) -> "DistilledSet":
+        """The set of some classes, in this order.
+
+        Raises:
+            ValueError: one is not in the set, or is named twice.
+        """
+        for name in classes:
+            if name not in self.classes or classes.count(name) > 1:
+                known = ", ".join(self.classes)
+                raise ValueError(f"class {name!r} is named twice or is not one of the set's: {known}")
+        rows = [self.classes.index(name) for name in classes]
+        return replace(self, videos=self.videos[rows], policy=self.policy[rows], classes=list(classes))
+
     @classmethod
     def _restore(cls, tensors, header):
         return cls(tensors["videos"], torch.tensor(header["frames_per_segment"]), header["classes"], header["info"])
+
+
+def join(first: DistilledSet, second: DistilledSet) -> DistilledSet:
+    """The classes of two sets in one.
+
+    Raises:
+        ValueError: a class that both have, or videos of other shapes.
+    """
+    if both := set(first.classes) & set(second.classes):
+        raise ValueError(f"both sets have the class {min(both)!r}: take it from one of them by subset()")
+    if first.videos.shape[1:] != second.videos.shape[1:]:
+        shapes = [tuple(data.videos.shape[1:]) for data in (first, second)]
+        raise ValueError(f"videos (IPC, F, 3, H, W) of the sets are {shapes[0]} and {shapes[1]}; they must be alike")
+    videos, policy = (torch.cat([getattr(d, name) for d in (first, second)]) for name in ("videos", "policy"))
+    return DistilledSet(videos, policy, first.classes + second.classes, {"joined": [first.info, second.info]})
+
+
+def read_images(
+    path: str | Path, classes: list[str], *, mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD
+) -> DistilledSet:
+    """A set that somebody else's code distilled: the tensor in a file such as VDSD's and MTT's ``images_best.pt``.
+
+    Args:
+        path: a file that ``torch.save`` wrote of one float tensor, (M * I, F, 3, H, W), class by class; nothing in it
+            is executed.
+        classes: M names, in the order of its labels.
+        mean, std: the normalisation of its pixels.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
+    try:
+        videos = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} is not a tensor that torch.save wrote ({str(error).splitlines()[0]})") from error
+    if not torch.is_tensor(videos) or videos.ndim != 5 or videos.shape[2] != 3 or len(videos) % len(classes):
+        found = tuple(videos.shape) if torch.is_tensor(videos) else type(videos).__name__
+        raise ValueError(f"{path} holds {found}, not a tensor (M * I, F, 3, H, W) of M = {len(classes)} classes")
+    if not videos.is_floating_point() or videos.abs().max() > 100:
+        raise ValueError(f"{path} holds {videos.dtype} up to {videos.abs().max():.0f}, not normalised pixels")
+    theirs, ours = (
+        (torch.tensor(m).view(3, 1, 1), torch.tensor(s).view(3, 1, 1)) for m, s in ((mean, std), (MEAN, STD))
+    )
+    videos = ((videos.float() * theirs[1] + theirs[0]) - ours[0]) / ours[1]
+    videos = videos.unflatten(0, (len(classes), -1)).contiguous()
+    return DistilledSet(
+        videos, torch.full((len(classes),), videos.shape[2]), list(classes), {"read from": Path(path).name}
+    )
+
+
+class ClipDataset(torch.utils.data.Dataset):
+    """The training clips of a set, one by one: see ``StoredSet.dataset``."""
+
+    def __init__(self, data: StoredSet, layout: str, dtype: torch.dtype, size: int | None, frames: int | None):
+        if layout not in ("TCHW", "CTHW"):
+            raise ValueError(f"layout={layout!r}: choose 'TCHW' or 'CTHW'")
+        if not (dtype.is_floating_point or dtype == torch.uint8):
+            raise ValueError(f"dtype={dtype}: choose a float type, or torch.uint8")
+        for name, value in (("size", size), ("frames", frames)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value}: at least 1")
+        self.data, self.layout, self.dtype, self.size, self.frames = data, layout, dtype, size, frames
+        self.labels, self.picks = data.numbers()
+        self.classes = data.classes
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        """(clip, label)."""
+        index = range(len(self))[index]  # IndexError, and counts from the end
+        clip = self.data.clips(self.labels[index : index + 1], self.picks[index : index + 1])[0].detach()
+        if self.frames is not None:
+            clip = clip[torch.arange(self.frames) * len(clip) // self.frames]
+        if self.size is not None and self.size != clip.shape[-1]:
+            clip = interpolate(clip, (self.size, self.size), mode="bilinear", antialias=True)
+        clip = denormalise(clip).movedim(-1, -3) if self.dtype == torch.uint8 else clip.to(self.dtype)
+        clip = clip.movedim(0, 1) if self.layout == "CTHW" else clip
+        return clip.contiguous(), int(self.labels[index])
 
 
 class RealSet:

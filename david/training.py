@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from david.c3d import C3D
@@ -43,6 +44,7 @@ class Settings:
 
 
 Draw = Callable[[torch.Generator], tuple[torch.Tensor, torch.Tensor]]
+Model = Callable[[int, int, int], nn.Module]  # of M, F and the size of frames; it takes (B, F, 3, H, W), gives (B, M)
 
 
 def train_network(
@@ -51,7 +53,7 @@ def train_network(
     """Train ``net`` from fresh weights for a fixed number of steps and return it in eval mode: the last iterate.
 
     Args:
-        net: the network; its weights are drawn anew from ``seed``.
+        net: the network; C3D's weights are drawn anew from ``seed``.
         draw: generator -> (clips float (B, F, 3, H, W), labels int64 (B,)), both on the network's device.
         steps: optimiser steps.
         lr: learning rate (its peak for "adam").
@@ -66,7 +68,9 @@ def train_network(
     if steps < 1:
         raise ValueError(f"{desc}: training takes at least 1 step, got {steps}")
     device = next(net.parameters()).device
-    net.reset(generator(seed, "weights", device=device)).train()
+    if isinstance(net, C3D):  # others come with weights
+        net.reset(generator(seed, "weights", device=device))
+    net.train()
     if optimizer == "sgd":
         update = torch.optim.SGD(net.parameters(), lr, momentum=0.9, weight_decay=5e-4)
         schedule = torch.optim.lr_scheduler.MultiStepLR(update, [max(1, steps // 2)], 0.1)
@@ -116,7 +120,8 @@ def train_on(
     settings: Settings,
     device: torch.device | None = None,
     desc: str = "student",
-) -> C3D:
+    model: Model | None = None,
+) -> nn.Module:
     """A network trained from fresh weights on a set's batches.
 
     A set that MTT distilled brings the student's learning rate that was learned with it; SGD takes it, as MTT's authors
@@ -129,11 +134,17 @@ def train_on(
         device: to train on; that of the source by default. A set too large for a GPU stays on the host and sends
             every batch.
         desc: what the progress bar says.
+        model: builds another network than C3D.
     """
     device, lr = device or source.device, settings.lr
     if settings.optimizer == "sgd":
         lr = source.info.get("student_lr", lr)
-    net = C3D(len(source.classes), *source.shape, settings.width).to(device)
+    if model is None:
+        net = C3D(len(source.classes), *source.shape, settings.width).to(device)
+    else:
+        with keep_random_state(device):
+            torch.manual_seed(derive(seed, "weights"))
+            net = model(len(source.classes), *source.shape).to(device)
 
     def draw(random: torch.Generator) -> tuple[torch.Tensor, ...]:
         return tuple(send(part, device) for part in source.batch(random, settings.batch))
@@ -189,7 +200,9 @@ def accuracy(net: C3D, test: "Clips", batch: int = 128) -> dict:
     }
 
 
-def evaluate(distilled: DistilledSet | RealSet, test: "Clips", *, seed: int, settings: Settings) -> dict:
+def evaluate(
+    distilled: DistilledSet | RealSet, test: "Clips", *, seed: int, settings: Settings, model: Model | None = None
+) -> dict:
     """Train one student on the set and test its last iterate.
 
     It trains on the device of the test clips, wherever the set is.
@@ -201,7 +214,7 @@ def evaluate(distilled: DistilledSet | RealSet, test: "Clips", *, seed: int, set
         ValueError: set and clips are not of the same classes.
     """
     test = in_order(test, distilled.classes)
-    student = train_on(distilled, seed=seed, settings=settings, device=test.device)
+    student = train_on(distilled, seed=seed, settings=settings, device=test.device, model=model)
     return {"seed": seed, **accuracy(student, test)}
 
 

@@ -28,7 +28,9 @@ def train():
 
 
 def matcher(train, seed=0, settings=TINY):
-    return GradientMatcher(train, per_class=2, seed=seed, settings=settings)
+    own = settings.vdsd("dm")
+    recipe = {"batch": own.static_batch, "lr": own.static_lr, "width": own.width}
+    return GradientMatcher(train, per_class=2, seed=seed, **recipe)
 
 
 def test_distance_of_equal_and_of_opposite_gradients():

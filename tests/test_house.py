@@ -12,13 +12,13 @@ FLOORS = (
     ("support.values", "support.seeds", "support.progress", "support.pixels", "qlearning", "delta"),
     ("support.files", "support.costs", "c3d", "partition"),
     ("support.loop", "sets", "data"),
-    ("fast_embed", "export"),
+    ("fast_embed", "export", "publish"),
     ("matching", "training"),
     ("reward", "baselines.halving"),
     ("sweep",),
     ("algorithm",),
-    ("runs.settings",),
     ("baselines",),
+    ("runs.settings",),
     ("runs",),
 )
 UP = {("sets", "baselines.static_dynamic")}  # within a function: a file says which kind of set it holds

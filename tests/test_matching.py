@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torch.nn.utils import vector_to_parameters
 from toy import noise_clips
 
-from david.baselines.mtt import Experts, load_experts
+from david.baselines.experts import Experts, load_experts
 from david.c3d import C3D
 from david.data.clips import Clips
 from david.matching import Distiller, Features, class_means, dm_loss, few, pixel_optimizer
@@ -383,7 +383,7 @@ def test_steps_see_snapshots_of_all_experts_but_the_last_and_the_held_out_loss_o
 
 
 def test_snapshots_are_the_experts_weights_with_features_of_unit_deviation(train):
-    experts = load_experts(train, seed=0, settings=EXPERTS)
+    experts = load_experts(train, seed=0, settings=EXPERTS.expert)
     real, plain = Features(train, seed=0, settings=EXPERTS.distill, experts=experts), C3D(3, 8, 48, 0.125)
     some = torch.cat([torch.as_tensor(own[:2]) for own in train.by_class()])
     for expert, epoch in [(0, 3), (2, 5), (0, 3)]:
@@ -401,7 +401,7 @@ def test_snapshots_are_the_experts_weights_with_features_of_unit_deviation(train
 
 def test_experts_lower_the_loss_of_the_one_never_seen(train):
     settings = SCALED.replace(**TRAINED, expert_count=3, expert_epochs=5, expert_batch=4, distill_batch_real=99)
-    given = {"settings": settings.distill, "experts": load_experts(train, seed=0, settings=settings)}
+    given = {"settings": settings.distill, "experts": load_experts(train, seed=0, settings=settings.expert)}
     distiller = Distiller(train, torch.tensor([8, 8, 8]), ipc=1, seed=0, **given)
     distiller.run(15)
     assert distiller.curve[-1][1] < 0.75 * distiller.curve[0][1]

@@ -106,7 +106,9 @@ def test_what_is_stored_is_what_8_bits_can_show(train, name):
 def test_experts_are_kept_beside_the_runs_and_shared(train, tmp_path, monkeypatch):
     trained = TINY.replace(distill_networks="experts")
     run("dm:trained", train, work=tmp_path / "first")
-    monkeypatch.setattr("david.baselines.mtt.train_expert", lambda *_, **__: pytest.fail("they are trained already"))
+    monkeypatch.setattr(
+        "david.baselines.experts.train_expert", lambda *_, **__: pytest.fail("they are trained already")
+    )
     for name in ("david:trained", "mtt"):
         run(name, train, work=tmp_path / name)
     for name in ("vdsd", "dm:2"):

@@ -5,8 +5,9 @@ import torch
 from test_trajectories import TINY
 from toy import noise_clips
 
-from david.baselines import mtt
-from david.baselines.mtt import TrajectoryMatcher, load_experts
+from david.baselines.experts import Experts, load_experts
+from david.baselines.mtt import TrajectoryMatcher
+from david.runs import distil
 from david.sets import DistilledSet
 from david.support.pixels import keep_in_range, rounded
 
@@ -18,7 +19,7 @@ def train():
 
 @pytest.fixture(scope="module")
 def experts(train):
-    return load_experts(train, seed=0, settings=TINY)
+    return load_experts(train, seed=0, settings=TINY.expert)
 
 
 def ran(matcher, iterations, **options):
@@ -42,7 +43,7 @@ def test_interrupted_equals_uninterrupted(train, experts, monkeypatch, tmp_path,
     step = TrajectoryMatcher.step
 
     def matcher():
-        return TrajectoryMatcher(train, experts, ipc=1, seed=0, settings=settings)
+        return TrajectoryMatcher(train, experts, ipc=1, seed=0, settings=settings.mtt)
 
     def interrupted_step(self):
         steps.append(self.iteration)
@@ -61,16 +62,17 @@ def test_interrupted_equals_uninterrupted(train, experts, monkeypatch, tmp_path,
 
 def test_foreign_checkpoint_is_refused(train, experts, tmp_path):
     path = tmp_path / "checkpoint.safetensors"
-    asked = {"ipc": 1, "seed": 0, "settings": TINY}
+    asked = {"ipc": 1, "seed": 0, "settings": TINY.mtt}
     TrajectoryMatcher(train, experts, **asked).run(1, checkpoint=path, every=1)
-    changed = [TINY.replace(mtt_lr=0.5), TINY.replace(expert_lr=0.5)]
-    for other in [{"seed": 1}, {"ipc": 2}, *({"settings": settings} for settings in changed)]:
+    changed = [{"seed": 1}, {"ipc": 2}, {"settings": TINY.replace(mtt_lr=0.5).mtt}]
+    others = Experts(experts.recordings, "others")
+    for known, other in [*((experts, change) for change in changed), (others, {})]:
         with pytest.raises(ValueError, match=r"checkpoint\.safetensors is the checkpoint of another distillation"):
-            TrajectoryMatcher(train, experts, **asked | other).run(2, checkpoint=path)
+            TrajectoryMatcher(train, known, **asked | other).run(2, checkpoint=path)
 
 
 def test_one_step_by_hand(train, experts):
-    matcher = TrajectoryMatcher(train, experts, ipc=2, seed=3, settings=TINY)
+    matcher = TrajectoryMatcher(train, experts, ipc=2, seed=3, settings=TINY.mtt)
     videos, student_lr = (leaf.detach().clone() for leaf in matcher.leaves.values())
     assert videos.shape == (3, 2, 8, 3, 48, 48) and student_lr == 0.05
     clips, labels = matcher.draw(None)
@@ -91,14 +93,14 @@ def test_one_step_by_hand(train, experts):
 def test_a_step_in_pixels_by_hand(train, experts, momentum):
     """One that goes on in one direction becomes mtt_lr, root mean square, where the gradient is as at the start."""
     settings = TINY.replace(mtt_lr_unit="pixel", mtt_lr=0.02, mtt_momentum=momentum, mtt_steps=2)
-    plain = TrajectoryMatcher(train, experts, ipc=2, seed=3, settings=TINY.replace(mtt_steps=2))
+    plain = TrajectoryMatcher(train, experts, ipc=2, seed=3, settings=TINY.replace(mtt_steps=2).mtt)
     leaves, gradients = plain.leaves, []
     for iteration in range(10):
         plain.loss.backward(plain.draw, leaves["student_lr"], iteration)
         gradients.append(leaves["videos"].grad)
         leaves["videos"].grad = None
     typical = torch.stack(gradients).square().mean().sqrt()
-    matcher = TrajectoryMatcher(train, experts, ipc=2, seed=3, settings=settings)
+    matcher = TrajectoryMatcher(train, experts, ipc=2, seed=3, settings=settings.mtt)
     assert matcher.losses == [] and all(leaf.grad is None for leaf in matcher.leaves.values())
     start = matcher.leaves["videos"].detach().clone()
     matcher.step()
@@ -111,7 +113,7 @@ def test_a_step_in_pixels_by_hand(train, experts, momentum):
 def test_bounded_pixels_and_their_average(train, experts):
     """A step far beyond black and white ends there; what is stored is the average of iterates 1 and 2, in 8 bits."""
     settings = TINY.replace(mtt_range="8-bit", mtt_average=4.0, mtt_lr_unit="pixel", mtt_lr=5.0, mtt_steps=1)
-    matcher, iterates = TrajectoryMatcher(train, experts, ipc=1, seed=0, settings=settings), []
+    matcher, iterates = TrajectoryMatcher(train, experts, ipc=1, seed=0, settings=settings.mtt), []
     for _ in range(2):
         matcher.step()
         iterates.append(matcher.leaves["videos"].detach().clone())
@@ -124,7 +126,7 @@ def test_bounded_pixels_and_their_average(train, experts):
 
 def test_the_learning_rate_stays_positive(train, experts):
     settings = TINY.replace(mtt_student_lr=0.0011, mtt_student_lr_lr=1e3, mtt_steps=1)
-    matcher = TrajectoryMatcher(train, experts, ipc=1, seed=0, settings=settings)
+    matcher = TrajectoryMatcher(train, experts, ipc=1, seed=0, settings=settings.mtt)
     matcher.leaves["student_lr"].grad = torch.tensor(1.0)
     matcher.loss.backward = lambda *args: setattr(matcher.leaves["student_lr"], "grad", torch.tensor(1.0))
     matcher.step()
@@ -134,7 +136,7 @@ def test_the_learning_rate_stays_positive(train, experts):
 def test_iterations_lower_the_loss(train, experts):
     """Of the very trajectories that they saw, on average."""
     settings = TINY.replace(mtt_optimizer="adam", mtt_lr=0.05, mtt_steps=2, mtt_student_lr_lr=1e-2)
-    matcher = TrajectoryMatcher(train, experts, ipc=1, seed=0, settings=settings)
+    matcher = TrajectoryMatcher(train, experts, ipc=1, seed=0, settings=settings.mtt)
 
     def mean_loss():
         return sum(matcher.loss.backward(matcher.draw, matcher.leaves["student_lr"], i).item() for i in range(3))
@@ -146,13 +148,13 @@ def test_iterations_lower_the_loss(train, experts):
 
 def test_distill(train, tmp_path):
     settings = TINY.replace(mtt_iterations=2, mtt_steps=1)
-    made = mtt.distill(train, ipc=1, seed=0, settings=settings, work=tmp_path / "run")
+    made = distil.mtt(train, ipc=1, seed=0, settings=settings, work=tmp_path / "run")
     assert made.videos.shape == (3, 1, 8, 3, 48, 48) and not made.videos.requires_grad
     assert made.policy.tolist() == [8, 8, 8] and made.classes == train.classes
     assert (made.info["method"], made.info["ipc"], made.info["seed"]) == ("mtt", 1, 0)
     assert made.info["student_lr"] >= 0.001 and made.info["settings"]["mtt_steps"] == 1
     assert len(list(tmp_path.glob("expert-*.safetensors"))) == 2  # beside the work folder: for other runs too
-    again = mtt.distill(train, ipc=1, seed=0, settings=settings)
+    again = distil.mtt(train, ipc=1, seed=0, settings=settings)
     assert torch.equal(again.videos, made.videos)
     loaded = DistilledSet.load(made.save(tmp_path / "set.safetensors"))
     assert loaded.info["student_lr"] == made.info["student_lr"]

@@ -18,7 +18,7 @@ from davidbook import figures
 from toy import noise_clips
 
 from david import Experiment, Store, export, preset
-from david.baselines.mtt import load_experts
+from david.baselines.experts import load_experts
 from david.data.clips import open_clips
 from david.data.readers import load
 from david.data.readers.motions import motions
@@ -59,7 +59,7 @@ WRITERS = {
     "a.mp4": lambda folder: export.write_video(folder / "a.mp4", noise()),
     "a.png": lambda folder: figures.animation(noise()[None], path=folder / "a.png"),
     "teacher-": lambda folder: load_teacher(noise_clips(), seed=0, settings=SETTINGS.teacher, folder=folder),
-    "expert-": lambda folder: load_experts(noise_clips(), seed=0, settings=SETTINGS, folder=folder),
+    "expert-": lambda folder: load_experts(noise_clips(), seed=0, settings=SETTINGS.expert, folder=folder),
     "motions-": lambda folder: motions(folder, **TINY),
 }  # fmt: skip
 
@@ -131,7 +131,7 @@ def test_what_is_there_is_read_from_where_nothing_can_be_written(root, tmp_path,
     ]
     assert again.distilled(made[0]).classes == ["A", "B"] and len(again.train) == len(train)
     load_teacher(train, seed=0, settings=SETTINGS.teacher, folder=tmp_path / "runs" / "work")
-    load_experts(train, seed=0, settings=SETTINGS, folder=tmp_path / "runs" / "work")
+    load_experts(train, seed=0, settings=SETTINGS.expert, folder=tmp_path / "runs" / "work")
     assert motions(tmp_path, **TINY) == rendered
 
 

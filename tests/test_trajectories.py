@@ -8,15 +8,8 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 from toy import noise_clips
 
-from david.baselines.mtt import (
-    Experts,
-    TrajectoryLoss,
-    flatten,
-    load_experts,
-    student_net,
-    train_expert,
-    unflatten,
-)
+from david.baselines.experts import Experts, flatten, load_experts, student_net, train_expert, unflatten
+from david.baselines.mtt import TrajectoryLoss
 from david.c3d import C3D
 from david.data.clips import Clips
 from david.runs.settings import preset
@@ -38,7 +31,7 @@ def train():
 
 @pytest.fixture(scope="module")
 def experts(train):
-    return load_experts(train, seed=0, settings=TINY)
+    return load_experts(train, seed=0, settings=TINY.expert)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +55,7 @@ class Leaves:
 
 
 def loss_of(train, experts, seed=0, **changes) -> TrajectoryLoss:
-    return TrajectoryLoss(train, experts, seed=seed, settings=TINY.replace(**changes))
+    return TrajectoryLoss(train, experts, seed=seed, settings=TINY.replace(**changes).mtt)
 
 
 def one_graph(loss, leaves, iteration):
@@ -111,10 +104,10 @@ def test_vectors_and_parameters():
 
 def test_an_expert_is_plain_sgd(train):
     """The first epoch by hand: all clips once, shuffled, in batches of 4."""
-    snapshots = train_expert(train, 1, seed=0, settings=TINY)
+    snapshots = train_expert(train, 1, seed=0, settings=TINY.expert)
     assert snapshots.shape == (4, flatten(C3D(3, 8, 48, TINY.width)).numel()) and snapshots.dtype == torch.float32
     seed = derive(0, "expert", 1)
-    net = student_net(train, TINY).reset(generator(seed, "weights"))
+    net = student_net(train, TINY.width).reset(generator(seed, "weights"))
     assert torch.equal(snapshots[0], flatten(net))
     order = torch.randperm(8, generator=generator(seed, "batches"))
     with torch.random.fork_rng():
@@ -134,7 +127,7 @@ def test_every_epoch_shows_every_clip_once(monkeypatch):
     monkeypatch.setattr(
         Clips, "batch", lambda self, i, **options: seen.append((np.asarray(i), options)) or batch(self, i, **options)
     )
-    train_expert(train, 0, seed=0, settings=TINY.replace(expert_batch=3))
+    train_expert(train, 0, seed=0, settings=TINY.replace(expert_batch=3).expert)
     assert [len(picks) for picks, _ in seen] == [3, 3, 2] * 3
     epochs = [np.concatenate([picks for picks, _ in seen[i : i + 3]]) for i in (0, 3, 6)]
     assert all(sorted(epoch) == list(range(8)) for epoch in epochs)
@@ -152,14 +145,14 @@ def test_experts_are_kept_and_not_trained_again(train, experts, tmp_path, monkey
             raise KeyboardInterrupt
         return original(train, number, seed=seed, settings=settings)
 
-    monkeypatch.setattr("david.baselines.mtt.train_expert", counted)
+    monkeypatch.setattr("david.baselines.experts.train_expert", counted)
     with pytest.raises(KeyboardInterrupt):
-        load_experts(train, seed=0, settings=TINY, folder=tmp_path)
+        load_experts(train, seed=0, settings=TINY.expert, folder=tmp_path)
     assert len(list(tmp_path.glob("*.safetensors"))) == 1 and not list(tmp_path.glob("*.part"))
-    kept = load_experts(train, seed=0, settings=TINY, folder=tmp_path)
+    kept = load_experts(train, seed=0, settings=TINY.expert, folder=tmp_path)
     assert trained == [0, 1, 1] and len(kept) == 2 and kept.epochs == 3
-    assert len(load_experts(train, seed=0, settings=TINY.replace(mtt_steps=9), folder=tmp_path)) == 2
-    assert len(load_experts(train, seed=0, settings=TINY.replace(expert_count=3), folder=tmp_path)) == 3
+    assert len(load_experts(train, seed=0, settings=TINY.expert, folder=tmp_path)) == 2
+    assert len(load_experts(train, seed=0, settings=TINY.replace(expert_count=3).expert, folder=tmp_path)) == 3
     assert trained == [0, 1, 1, 2]  # one more, and the two that there were
     for path, recording in zip(sorted(tmp_path.glob("*.safetensors")), experts.recordings):
         assert path.name.startswith("expert-") and torch.equal(load_file(path)["snapshots"], recording)
@@ -169,27 +162,27 @@ def test_experts_are_kept_and_not_trained_again(train, experts, tmp_path, monkey
     assert not torch.equal(kept.segment(0, 0, 1)[0], kept.segment(1, 0, 1)[0])
     with pytest.raises(IndexError, match="epochs 3 to 4 of an expert of 3 epochs"):
         kept.segment(0, 3, 1)
-    load_experts(train, seed=0, settings=TINY.replace(expert_lr=0.01), folder=tmp_path)
-    load_experts(train.subset(range(6)), seed=0, settings=TINY, folder=tmp_path)
+    load_experts(train, seed=0, settings=TINY.replace(expert_lr=0.01).expert, folder=tmp_path)
+    load_experts(train.subset(range(6)), seed=0, settings=TINY.expert, folder=tmp_path)
     assert trained == [0, 1, 1, 2, 0, 1, 0, 1] and len(list(tmp_path.glob("*.safetensors"))) == 7
 
 
 def test_a_file_that_is_no_expert_is_named(train, tmp_path):
-    load_experts(train, seed=0, settings=TINY, folder=tmp_path)
+    load_experts(train, seed=0, settings=TINY.expert, folder=tmp_path)
     path = sorted(tmp_path.glob("*.safetensors"))[1]
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=rf"{path.name} is not a whole expert .*; delete it to train one anew"):
-        load_experts(train, seed=0, settings=TINY, folder=tmp_path)
+        load_experts(train, seed=0, settings=TINY.expert, folder=tmp_path)
     for foreign in ({"weights": torch.zeros(3)}, {"snapshots": torch.zeros(2, 5)}):
         save_file(foreign, path)
         with pytest.raises(ValueError, match=rf"{path.name} is not .*; delete it to train one anew"):
-            load_experts(train, seed=0, settings=TINY, folder=tmp_path)
+            load_experts(train, seed=0, settings=TINY.expert, folder=tmp_path)
 
 
 def test_a_diverging_expert_is_an_error(train):
     with pytest.raises(FloatingPointError, match="expert 0: the loss is nan at step 2; lower expert_lr"):
-        load_experts(train, seed=0, settings=TINY.replace(expert_lr=1e20))
+        load_experts(train, seed=0, settings=TINY.replace(expert_lr=1e20).expert)
 
 
 @pytest.mark.parametrize("batch", [0, 4])

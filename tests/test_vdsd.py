@@ -5,11 +5,12 @@ import torch
 from toy import noise_clips
 
 from david.baselines import vdsd
+from david.baselines.experts import load_experts
 from david.baselines.gradient_matching import GradientMatcher
-from david.baselines.mtt import load_experts
 from david.baselines.static_dynamic import StaticDynamicSet, hallucinate
 from david.c3d import C3D
 from david.matching import random_clips
+from david.runs import distil
 from david.runs.settings import preset
 from david.support.loop import Loop
 from david.support.seeds import generator
@@ -37,7 +38,23 @@ def still():
 
 
 def run(train, **changes) -> StaticDynamicSet:
-    return vdsd.distill(train, **{"ipc": 1, "seed": 0, "settings": TINY} | changes)
+    return distil.vdsd(train, **{"ipc": 1, "seed": 0, "settings": TINY} | changes)
+
+
+def learner_of(train, still, settings=TINY, seed=0, backbone="dm"):
+    """The loop of stage 2 under these settings."""
+    needs = backbone == "mtt" or settings.distill_networks == "experts"
+    experts = load_experts(train, seed=0, settings=settings.expert) if needs else None
+    how = settings.mtt if backbone == "mtt" else settings.distill
+    learner = {"dm": vdsd.DynamicMatcher, "mtt": vdsd.DynamicTrajectories}[backbone]
+    return learner(train, still, seed=seed, settings=settings.vdsd(backbone), how=how, experts=experts)
+
+
+def stills_of(train, per_class, settings=TINY):
+    """The loop of stage 1."""
+    own = settings.vdsd("dm")
+    recipe = {"batch": own.static_batch, "lr": own.static_lr, "width": own.width}
+    return GradientMatcher(train, per_class=per_class, seed=0, **recipe)
 
 
 def same(first, second):
@@ -55,10 +72,10 @@ def test_the_product(train, backbone, tmp_path):
     assert "student_lr" not in made.info  # so students are trained at their own
     assert same(StaticDynamicSet.load(made.save(tmp_path / "set.safetensors")), made)
     # The still images are those of stage 1; everything else moved away from its start.
-    stage = GradientMatcher(train, per_class=4, seed=0, settings=TINY)
+    stage = stills_of(train, 4)
     stage.run(1)
     assert torch.equal(made.static, stage.images)
-    start = vdsd.DynamicMatcher(train, stage.images, seed=0, settings=TINY).memory
+    start = learner_of(train, stage.images).memory
     for name in ("dynamic", "weight", "bias"):
         assert (made.tensors[name] - start.tensors[name]).abs().max() > 0
 
@@ -75,12 +92,12 @@ def test_the_seed_decides(train, backbone):
 
 def test_dm_is_the_default_and_others_are_unknown(train):
     assert run(train).info["backbone"] == "dm"
-    with pytest.raises(ValueError, match="unknown backbone 'frepo' of VDSD; choose 'dm' or 'mtt'"):
+    with pytest.raises(ValueError, match="unknown backbone of VDSD 'frepo'; known are dm, mtt"):
         run(train, backbone="frepo")
 
 
 def test_start_is_noise_and_the_default_convolution(train, still):
-    memory = vdsd.DynamicMatcher(train, still, seed=0, settings=TINY).memory
+    memory = learner_of(train, still).memory
     assert memory.static is still
     assert abs(memory.dynamic.mean()) < 0.01 and abs(memory.dynamic.std() - 1) < 0.01
     bound = (4 * 27) ** -0.5
@@ -89,8 +106,8 @@ def test_start_is_noise_and_the_default_convolution(train, still):
 
 def test_a_real_start_is_as_bright_as_real_clips(train):
     """Each memory with the still image that began as a frame of the same clip; in its colours, which do not move."""
-    images = GradientMatcher(train, per_class=2, seed=0, settings=TINY).images.detach()
-    memory = vdsd.DynamicMatcher(train, images, seed=0, settings=TINY.replace(vdsd_start="real")).memory
+    images = stills_of(train, 2).images.detach()
+    memory = learner_of(train, images, TINY.replace(vdsd_start="real")).memory
     for c, positions in enumerate(train.by_class()):
         clips = hallucinate(images[c], memory.dynamic[c], memory.weight, memory.bias)
         real = train.batch(random_clips(positions, 2, seed=0, label=c))
@@ -100,17 +117,17 @@ def test_a_real_start_is_as_bright_as_real_clips(train):
 
 
 def test_step_sizes_are_the_published_ones_unless_set():
-    sizes = {(b, ipc): vdsd.step_sizes(SGD, b, ipc) for b in ("dm", "mtt") for ipc in (1, 2, 5)}
+    sizes = {(b, ipc): vdsd.step_sizes(SGD.vdsd(b), b, ipc) for b in ("dm", "mtt") for ipc in (1, 2, 5)}
     assert sizes["dm", 1] == (1e-4, 1e-5) and sizes["dm", 2] == sizes["dm", 5] == (1e3, 1e-6)
     assert sizes["mtt", 1] == sizes["mtt", 2] == sizes["mtt", 5] == (1e4, 1e-3)
-    assert vdsd.step_sizes(SGD.replace(vdsd_lr_dynamic=2.0), "dm", 1) == (2.0, 1e-5)
-    assert vdsd.step_sizes(SGD.replace(mtt_lr_hallucinator=2.0), "mtt", 5) == (1e4, 2.0)
+    assert vdsd.step_sizes(SGD.replace(vdsd_lr_dynamic=2.0).vdsd("dm"), "dm", 1) == (2.0, 1e-5)
+    assert vdsd.step_sizes(SGD.replace(mtt_lr_hallucinator=2.0).vdsd("mtt"), "mtt", 5) == (1e4, 2.0)
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 10**9])
 def test_dm_gradient_and_step_equal_those_of_one_graph(train, still, monkeypatch, chunk):
     monkeypatch.setattr("david.data.clips.CHUNK", chunk)
-    learner = vdsd.DynamicMatcher(train, still, seed=5, settings=SGD.replace(distill_batch_real=99))
+    learner = learner_of(train, still, SGD.replace(distill_batch_real=99), seed=5)
     assert len(learner.chunks) == {1: 3, 4: 2, 10**9: 1}[chunk]
     leaves = [leaf.detach().clone().requires_grad_() for leaf in learner.leaves.values()]
     learner.step()
@@ -131,7 +148,7 @@ def test_dm_gradient_and_step_equal_those_of_one_graph(train, still, monkeypatch
 
 def test_dm_lowers_the_loss(train, still):
     settings = TINY.replace(distill_batch_real=99)
-    learner = vdsd.DynamicMatcher(train, still, seed=0, settings=settings)
+    learner = learner_of(train, still, settings)
 
     @torch.no_grad()
     def loss():
@@ -146,11 +163,7 @@ def test_dm_lowers_the_loss(train, still):
 
 
 def test_mtt_students_see_every_video_once_or_a_balanced_batch(train, still):
-    experts = load_experts(train, seed=0, settings=TINY)
-    whole, few = (
-        vdsd.DynamicTrajectories(train, still, experts, seed=0, settings=TINY.replace(mtt_batch=size))
-        for size in (0, 3)
-    )
+    whole, few = (learner_of(train, still, TINY.replace(mtt_batch=size), backbone="mtt") for size in (0, 3))
     clips, labels = whole.draw(generator(1))
     assert labels.tolist() == [0, 0, 1, 1, 2, 2] and clips.shape == (6, 8, 3, 48, 48) and clips.requires_grad
     assert torch.equal(clips, whole.draw(generator(1))[0]) and not torch.equal(clips, whole.draw(generator(2))[0])
@@ -158,8 +171,7 @@ def test_mtt_students_see_every_video_once_or_a_balanced_batch(train, still):
 
 
 def test_the_learning_rate_of_students_stays_as_it_is(train, still):
-    experts = load_experts(train, seed=0, settings=TINY)
-    learner = vdsd.DynamicTrajectories(train, still, experts, seed=0, settings=TINY)
+    learner = learner_of(train, still, backbone="mtt")
     learner.run(2)
     assert learner.student_lr == torch.tensor(0.01) and set(learner.leaves) == {"dynamic", "weight", "bias"}
 
@@ -192,7 +204,7 @@ def test_interrupted_equals_uninterrupted(train, monkeypatch, tmp_path, backbone
 def test_what_decides_the_result_is_in_its_identity(train):
     def identity(memories=2, seed=0, **changes):
         static = torch.zeros(3, memories, 3, 48, 48)
-        return vdsd.DynamicMatcher(train, static, seed=seed, settings=TINY.replace(**changes)).identity()
+        return learner_of(train, static, TINY.replace(**changes), seed=seed).identity()
 
     others = [{"memories": 4}, {"seed": 1}, {"vdsd_static_lr": 9.0}, {"distill_batch_real": 1}, {"vdsd_momentum": 0.0}]
     assert len({identity(), *(identity(**other) for other in others)}) == 6

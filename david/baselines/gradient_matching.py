@@ -11,7 +11,6 @@ from torch.nn.functional import cosine_similarity, cross_entropy
 from david.c3d import default_weights
 from david.data.clips import Clips
 from david.matching import random_clips
-from david.runs.settings import Settings
 from david.support.loop import Loop
 from david.support.pixels import normalise
 from david.support.seeds import derive, generator
@@ -78,18 +77,20 @@ class GradientMatcher(Loop):
         train: real clips, on the device to compute on.
         per_class: S, images a class; they start as random frames of random clips.
         seed: fixes everything random.
-        settings: its ``vdsd_static_`` and its common fields.
+        batch: real frames of a class in an iteration.
+        lr: of SGD, on normalised pixels.
+        width: factor on the channels of the networks.
     """
 
     step_setting = "vdsd_static_lr"
 
-    def __init__(self, train: Clips, *, per_class: int, seed: int, settings: Settings):
-        self.train, self.seed, self.settings = train, seed, settings
+    def __init__(self, train: Clips, *, per_class: int, seed: int, batch: int, lr: float, width: float = 1.0):
+        self.train, self.seed, self.batch, self.lr, self.width = train, seed, batch, lr, width
         self.members = train.by_class()
-        self.net = convnet(len(train.classes), settings.size, settings.width).to(train.device)
+        self.net = convnet(len(train.classes), train.size, width).to(train.device)
         self.images = torch.stack(list(self._start(per_class)))
         self.leaves = {"images": self.images}
-        self.optimizers = [torch.optim.SGD([self.images], settings.vdsd_static_lr, momentum=0.5)]
+        self.optimizers = [torch.optim.SGD([self.images], lr, momentum=0.5)]
 
     def _start(self, per_class: int) -> Iterator[torch.Tensor]:
         for label, positions in enumerate(self.members):
@@ -102,7 +103,7 @@ class GradientMatcher(Loop):
         default_weights(self.net, generator(self.seed, "static network", self.iteration, device=self.train.device))
         gradients = []
         for label, own in enumerate(self.members):
-            picks = own[torch.randperm(len(own), generator=random)[: self.settings.vdsd_static_batch].numpy()]
+            picks = own[torch.randperm(len(own), generator=random)[: self.batch].numpy()]
             real = weight_gradients(self.net, random_frames(self.train, picks, random), label)
             images = self.images[label].clone().requires_grad_()
             synthetic = weight_gradients(self.net, images, label, create_graph=True)
@@ -119,5 +120,5 @@ class GradientMatcher(Loop):
             self._save(checkpoint)
 
     def identity(self) -> str:
-        settings = str(self.settings.subset("vdsd_static"))
-        return str(derive(self.seed, self.train.fingerprint, settings, self.images.shape[1]))
+        parts = (self.batch, self.lr, self.width, self.images.shape[1])
+        return str(derive(self.seed, self.train.fingerprint, *map(str, parts)))

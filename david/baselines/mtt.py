@@ -1,43 +1,71 @@
 """MTT: synthetic videos on which a student follows the trajectories of experts (Cazenavette et al. 2022).
 
-``distill`` is the method, ``TrajectoryMatcher`` its loop, ``TrajectoryLoss`` its loss; experts are networks whose
-training on real clips is recorded.
+``distill`` is the method, ``TrajectoryMatcher`` its loop, ``TrajectoryLoss`` its loss; `experts.py` trains the experts.
 """
 
 import math
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from david.c3d import C3D
+from david.baselines.experts import Experts, student_net, unflatten
 from david.data.clips import Clips
 from david.matching import pixel_optimizer, start_videos
-from david.runs.settings import Settings
 from david.sets import DistilledSet
-from david.support.costs import shared
-from david.support.files import atomic, locked
 from david.support.loop import Loop
-from david.support.pixels import rounded, send
-from david.support.progress import track
+from david.support.pixels import rounded
 from david.support.seeds import derive, generator, keep_random_state
-from david.training import Draw, check_loss
+from david.training import Draw
 
 
-def distill(train, *, ipc, seed, settings, work: Path | None = None) -> DistilledSet:
-    """Match trajectories for ``settings.mtt_iterations`` iterations, from real clips, at full temporal resolution.
+@dataclass(frozen=True)
+class Settings:
+    """How trajectories are matched; the defaults are MTT's.
+
+    Attributes:
+        iterations: N.
+        optimizer, lr, momentum: of the steps on normalised pixels; ``lr_unit`` "absolute", or "pixel": see
+            ``TrajectoryMatcher``.
+        range, average: as ``matching.Settings`` has them.
+        steps: of the student, unrolled in an iteration.
+        batch: synthetic clips of a student's step; 0: the whole set.
+        span: epochs of the expert that the student is to cover.
+        max_start: epochs of the expert to start from: 0 to this, exclusive.
+        student_lr, student_lr_lr: the student's learning rate at first, and the rate that it is learned at.
+        width: factor on the channels of C3D.
+    """
+
+    iterations: int = 8000
+    optimizer: str = "sgd"
+    lr: float = 1e5
+    momentum: float = 0.5
+    range: str = "8-bit"
+    lr_unit: str = "absolute"
+    average: float = 0.0
+    steps: int = 10
+    batch: int = 0
+    span: int = 1
+    max_start: int = 10
+    student_lr: float = 0.01
+    student_lr_lr: float = 1e-5
+    width: float = 1.0
+
+
+def distill(
+    train: Clips, experts: Experts, *, ipc: int, seed: int, settings: Settings, work: Path | None = None
+) -> DistilledSet:
+    """Match trajectories for ``settings.iterations`` iterations, from real clips, at full temporal resolution.
 
     Args:
         train: real clips, on the device to compute on.
+        experts: trained on them.
         ipc: I, stored videos a class.
-        seed: fixes everything random, but for experts that all seeds share.
-        settings: its common, ``expert_`` and ``mtt_`` fields.
-        work: folder for the checkpoint that an interrupted run continues from; the experts are kept beside it, for
-            other runs.
+        seed: fixes everything random but the experts.
+        settings: how.
+        work: folder for the checkpoint that an interrupted run continues from.
 
     Returns:
         DistilledSet; its ``info["student_lr"]`` is the learning rate that was learned with it, at which MTT's
@@ -47,17 +75,24 @@ def distill(train, *, ipc, seed, settings, work: Path | None = None) -> Distille
         ValueError: a single class.
     """
     check_classes(train.classes)
-    experts = load_experts(train, seed=settings.experts_of(seed), settings=settings, folder=work and work.parent)
     matcher = TrajectoryMatcher(train, experts, ipc=ipc, seed=seed, settings=settings)
-    matcher.run(settings.mtt_iterations, checkpoint=None if work is None else work / "checkpoint.safetensors")
-    made = {"method": "mtt", "ipc": ipc, "seed": seed, "settings": asdict(settings)}
-    return matcher.distilled(made | {"student_lr": matcher.leaves["student_lr"].item()})
+    matcher.run(settings.iterations, checkpoint=work and work / "checkpoint.safetensors")
+    return matcher.distilled({"student_lr": matcher.leaves["student_lr"].item()})
+
+
+def check_classes(classes: list[str]) -> None:
+    """ValueError for a single class: a network that cannot be wrong learns nothing, so it leaves no trajectory."""
+    if len(classes) < 2:
+        raise ValueError(
+            f"MTT follows networks as they learn to tell classes apart, and {classes[0]} is the only one: add a class, "
+            f"or choose another method, such as 'dm' or 'david'"
+        )
 
 
 class TrajectoryMatcher(Loop):
     """The videos and the student's learning rate, moved together.
 
-    With ``mtt_lr_unit="pixel"`` a step that goes on in one direction changes a pixel by ``mtt_lr`` deviations, root
+    With ``lr_unit="pixel"`` a step that goes on in one direction changes a pixel by ``lr`` deviations, root
     mean square, where the gradient is as large as it is at the start, on average over ten iterations' losses: so one
     number serves every size, IPC and student.
 
@@ -66,7 +101,7 @@ class TrajectoryMatcher(Loop):
         experts: ``load_experts`` of them.
         ipc: I, stored videos a class.
         seed: fixes everything random.
-        settings: its common and ``mtt_`` fields.
+        settings: how.
 
     Attributes:
         losses: the trajectory loss of each iteration since this object was made, scalars on the device.
@@ -77,17 +112,17 @@ class TrajectoryMatcher(Loop):
     def __init__(self, train, experts, *, ipc: int, seed: int, settings: Settings):
         self.train, self.ipc, self.seed, self.settings = train, ipc, seed, settings
         self.loss, self.losses = TrajectoryLoss(train, experts, seed=seed, settings=settings), []
-        self.policy = torch.full((len(train.classes),), settings.frames)
+        self.policy = torch.full((len(train.classes),), train.frames)
         videos = start_videos(train, self.policy, ipc=ipc, seed=seed, kind="real", device=train.device).requires_grad_()
-        student_lr = torch.tensor(settings.mtt_student_lr, device=train.device, requires_grad=True)
+        student_lr = torch.tensor(settings.student_lr, device=train.device, requires_grad=True)
         self.leaves = {"videos": videos, "student_lr": student_lr}
-        s, lr = settings, settings.mtt_lr
-        self.average, self.bounded = s.mtt_average, s.mtt_range == "8-bit"
-        if s.mtt_lr_unit == "pixel":
-            lr *= (1 - s.mtt_momentum) / self.gradient_size()
+        s, lr = settings, settings.lr
+        self.average, self.bounded = s.average, s.range == "8-bit"
+        if s.lr_unit == "pixel":
+            lr *= (1 - s.momentum) / self.gradient_size()
         self.optimizers = [
-            pixel_optimizer([videos], s.mtt_optimizer, lr=lr, momentum=s.mtt_momentum),
-            torch.optim.SGD([student_lr], s.mtt_student_lr_lr, momentum=0.5),
+            pixel_optimizer([videos], s.optimizer, lr=lr, momentum=s.momentum),
+            torch.optim.SGD([student_lr], s.student_lr_lr, momentum=0.5),
         ]
         self.begin_averages(["videos"])
 
@@ -102,15 +137,15 @@ class TrajectoryMatcher(Loop):
         if not 0 < size < math.inf:
             raise ValueError(
                 f"mtt_lr_unit='pixel' measures steps by the gradient at the start, which is {size}: mend "
-                f"mtt_student_lr={self.settings.mtt_student_lr} or expert_lr={self.settings.expert_lr}"
+                f"mtt_student_lr={self.settings.student_lr} or expert_lr"
             )
         return size
 
     def draw(self, random: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Clips of a student step, with a graph to the videos: all of them, or ``mtt_batch``, balanced over classes."""
         videos = self.leaves["videos"]
-        if self.settings.mtt_batch:
-            return DistilledSet(videos, self.policy, self.train.classes).batch(random, self.settings.mtt_batch)
+        if self.settings.batch:
+            return DistilledSet(videos, self.policy, self.train.classes).batch(random, self.settings.batch)
         return videos.flatten(0, 1), torch.arange(len(videos), device=videos.device).repeat_interleave(self.ipc)
 
     def step(self) -> None:
@@ -132,163 +167,34 @@ class TrajectoryMatcher(Loop):
         return DistilledSet(videos, self.policy, list(self.train.classes), info)
 
     def identity(self) -> str:
-        settings = str(self.settings.subset("expert", "mtt"))
-        return str(derive(self.seed, self.train.fingerprint, settings, self.ipc))
-
-
-class Experts:
-    """Recorded trainings on real clips.
-
-    Args:
-        recordings: of each expert its snapshots, float (epochs + 1, P): a tensor, or the path of a safetensors file.
-        identity: stands for them in the identity of what is made with them.
-
-    Attributes:
-        epochs: how long each was trained.
-    """
-
-    def __init__(self, recordings: list[torch.Tensor | Path], identity: str = ""):
-        self.recordings, self.identity = recordings, identity
-        self.epochs = min(snapshot_shape(recording)[0] for recording in recordings) - 1
-
-    def __len__(self) -> int:
-        return len(self.recordings)
-
-    def segment(self, expert: int, epoch: int, span: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """An expert's parameters after ``epoch`` and after ``epoch + span`` epochs, (P,) each; reads those two only.
-
-        Raises:
-            IndexError: the expert was not trained so long.
-        """
-        if not 0 <= epoch <= epoch + span <= self.epochs:
-            raise IndexError(f"epochs {epoch} to {epoch + span} of an expert of {self.epochs} epochs")
-        recording = self.recordings[expert]
-        if torch.is_tensor(recording):
-            return recording[epoch], recording[epoch + span]
-        with safe_open(recording, "pt") as file:
-            rows = file.get_slice("snapshots")
-            return rows[epoch], rows[epoch + span]
-
-
-def snapshot_shape(recording: torch.Tensor | Path) -> tuple[int, int]:
-    """(epochs + 1, P); of a file without reading its snapshots.
-
-    Raises:
-        ValueError: the file is truncated, or is not an expert.
-    """
-    if torch.is_tensor(recording):
-        return tuple(recording.shape)
-    try:
-        with safe_open(recording, "pt") as file:
-            return tuple(file.get_slice("snapshots").get_shape())
-    except SafetensorError as error:
-        raise ValueError(f"{recording} is not a whole expert ({error}); delete it to train one anew") from error
-
-
-def check_classes(classes: list[str]) -> None:
-    """ValueError for a single class: a network that cannot be wrong learns nothing, so it leaves no trajectory."""
-    if len(classes) < 2:
-        raise ValueError(
-            f"MTT follows networks as they learn to tell classes apart, and {classes[0]} is the only one: add a class, "
-            f"or choose another method, such as 'dm' or 'david'"
-        )
-
-
-def load_experts(train: Clips, *, seed: int, settings: Settings, folder: Path | None = None) -> Experts:
-    """``expert_count`` experts, each read from a file of its own in ``folder``, or trained and then kept there.
-
-    All runs that ask for one seed share them, and all of them are used (the published code draws from its first file
-    only).
-
-    Args:
-        train: real clips, on the device to compute on.
-        seed: of the experts, not of a distillation.
-        settings: its common and ``expert_`` fields.
-        folder: without one, the experts stay in memory.
-
-    Raises:
-        FloatingPointError: an expert diverged.
-        ValueError: a file is not an expert of these clips and settings.
-    """
-    recipe = settings.subset("expert") | {"expert_count": 0}  # more of them leave the first as they are
-    key = derive(seed, train.fingerprint, str(recipe))
-    identity = f"{settings.expert_count} of {key}"
-    if folder is None:
-        recordings = [train_expert(train, k, seed=seed, settings=settings) for k in range(settings.expert_count)]
-        return Experts(recordings, identity)
-    paths = [folder / f"expert-{key:016x}-{k:03d}.safetensors" for k in range(settings.expert_count)]
-    shape = (settings.expert_epochs + 1, flatten(student_net(train, settings)).numel())
-    for k, path in enumerate(paths):
-        if not path.exists():  # a folder that has it may be read-only
-            with shared(), locked(path.with_suffix(".lock")):  # other runs may need it at once: one trains it
-                if not path.exists():
-                    snapshots = train_expert(train, k, seed=seed, settings=settings)
-                    with atomic(path) as temporary:
-                        save_file({"snapshots": snapshots}, temporary)
-        if snapshot_shape(path) != shape:
-            raise ValueError(f"{path} is not the expert that it is named for; delete it to train one anew")
-    return Experts(paths, identity)
-
-
-def student_net(train: Clips, settings: Settings) -> C3D:
-    """The network of experts and students alike, in training mode, so with dropout."""
-    net = C3D(len(train.classes), settings.frames, settings.size, settings.width)
-    return net.to(train.device).train()
-
-
-def train_expert(train: Clips, number: int, *, seed: int, settings: Settings) -> torch.Tensor:
-    """Plain SGD over shuffled epochs, a snapshot before the first and after each: float32 (epochs + 1, P), on the CPU.
-
-    Raises:
-        FloatingPointError: loss or weights became NaN or infinite; said soon after, not at the end.
-    """
-    seed = derive(seed, "expert", number)
-    net = student_net(train, settings)
-    net.reset(generator(seed, "weights", device=train.device))
-    update = torch.optim.SGD(net.parameters(), settings.expert_lr)
-    batches, labels = generator(seed, "batches"), torch.as_tensor(train.labels)
-    snapshots = torch.empty(settings.expert_epochs + 1, flatten(net).numel())
-    snapshots[0], step = flatten(net), 0
-    with keep_random_state(train.device):
-        torch.manual_seed(derive(seed, "dropout"))
-        for epoch in track(range(settings.expert_epochs), desc=f"expert {number}", unit="epoch"):
-            for picks in torch.randperm(len(train), generator=batches).split(settings.expert_batch):
-                clips, step = train.batch(picks, generator=batches, flip=train.flip), step + 1
-                loss = cross_entropy(net(clips), send(labels[picks], train.device))
-                check_loss(loss, step, f"expert {number}", rate="expert_lr")
-                update.zero_grad(set_to_none=True)
-                loss.backward()
-                update.step()
-            snapshots[epoch + 1] = flatten(net)
-            if not torch.isfinite(snapshots[epoch + 1]).all():
-                raise FloatingPointError(f"expert {number} diverged within {epoch + 1} epochs; lower expert_lr")
-    return snapshots
+        parts = (self.settings, self.loss.experts.identity, self.ipc)
+        return str(derive(self.seed, self.train.fingerprint, *map(str, parts)))
 
 
 class TrajectoryLoss:
     """Where does a student get, that starts on an expert's trajectory and learns from synthetic clips? (MTT, Eq. 2)
 
     The loss of iteration i is |theta_S - theta*(t + span)|^2 / |theta*(t) - theta*(t + span)|^2: t is a random epoch of
-    a random expert, and theta_S is where S = ``mtt_steps`` steps of SGD lead from theta*(t). It is 1 for a
+    a random expert, and theta_S is where S = ``steps`` steps of SGD lead from theta*(t). It is 1 for a
     student that stays where it is. Expert, t, dropout and clips depend on (seed, i) only.
 
     Args:
         train: real clips, for their classes and device.
         experts: trained on them.
         seed: fixes everything random.
-        settings: its common and ``mtt_`` fields.
+        settings: how.
 
     Raises:
-        ValueError: no expert was trained for ``mtt_span`` epochs.
+        ValueError: no expert was trained for ``span`` epochs.
     """
 
     def __init__(self, train: Clips, experts: Experts, *, seed: int, settings: Settings):
         self.experts, self.seed, self.device = experts, seed, train.device
-        self.steps, self.span = settings.mtt_steps, settings.mtt_span
-        self.starts = min(settings.mtt_max_start, experts.epochs - self.span + 1)
+        self.steps, self.span = settings.steps, settings.span
+        self.starts = min(settings.max_start, experts.epochs - self.span + 1)
         if self.starts < 1:
             raise ValueError(f"mtt_span={self.span} exceeds the {experts.epochs} epochs of the experts: expert_epochs")
-        self.net = student_net(train, settings).requires_grad_(False)
+        self.net = student_net(train, settings.width).requires_grad_(False)
 
     def segment(self, iteration: int) -> tuple[torch.Tensor, torch.Tensor]:
         """theta*(t) and theta*(t + span) of an iteration, (P,) each, on the device."""
@@ -345,15 +251,3 @@ class TrajectoryLoss:
                 adjoint = adjoint + d_theta
         student_lr.grad = d_lr if student_lr.grad is None else student_lr.grad + d_lr
         return gap.square().sum() / scale
-
-
-def flatten(net: torch.nn.Module) -> torch.Tensor:
-    """All parameters as one vector (P,), in the order of ``named_parameters``, detached."""
-    return torch.cat([weight.detach().reshape(-1) for weight in net.parameters()])
-
-
-def unflatten(vector: torch.Tensor, net: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The inverse of ``flatten``: name -> a view of ``vector`` (P,), so that gradients flow to the vector."""
-    named = dict(net.named_parameters())
-    parts = vector.split([weight.numel() for weight in named.values()])
-    return {name: part.view(weight.shape) for (name, weight), part in zip(named.items(), parts, strict=True)}

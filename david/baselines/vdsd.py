@@ -5,18 +5,19 @@ DM or of MTT, the two backbones that VDSD was published with.
 """
 
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from david import matching
+from david.baselines import mtt
+from david.baselines.experts import Experts
 from david.baselines.gradient_matching import GradientMatcher, random_frames, start_stream
-from david.baselines.mtt import TrajectoryLoss, check_classes, load_experts
 from david.baselines.static_dynamic import StaticDynamicSet
 from david.c3d import default_weights
 from david.matching import Features, class_chunks, class_means, dm_loss, pixel_optimizer, random_clips
-from david.runs.settings import Settings
 from david.support.costs import shared
 from david.support.files import locked
 from david.support.loop import Loop
@@ -27,13 +28,33 @@ from david.support.seeds import derive, generator
 PUBLISHED = {("dm", 1): (1e-4, 1e-5), ("dm", 5): (1e3, 1e-6), ("mtt", 1): (1e4, 1e-3), ("mtt", 5): (1e4, 1e-3)}
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How still images and dynamic memories are learned; the defaults are VDSD's.
+
+    Attributes:
+        static_iterations, static_lr, static_batch: of the still images, see ``GradientMatcher``.
+        optimizer, momentum: of dynamic memory and hallucinator.
+        start: of these, "noise" or "real": see ``DynamicLearner``.
+        lr_dynamic, lr_hallucinator: their step sizes; 0: as published for backbone and IPC.
+        width: factor on the channels of the networks.
+    """
+
+    static_iterations: int = 1000
+    static_lr: float = 0.1
+    static_batch: int = 256
+    optimizer: str = "sgd"
+    momentum: float = 0.95
+    start: str = "noise"
+    lr_dynamic: float = 0.0
+    lr_hallucinator: float = 0.0
+    width: float = 1.0
+
+
 def step_sizes(settings: Settings, backbone: str, ipc: int) -> tuple[float, float]:
     """Step sizes of dynamic memory and hallucinator: the settings' own, and the published one in place of a 0."""
     dynamic, hallucinator = PUBLISHED[backbone, 1 if ipc == 1 else 5]
-    s = settings
-    if backbone == "mtt":
-        return s.mtt_lr_dynamic or dynamic, s.mtt_lr_hallucinator or hallucinator
-    return s.vdsd_lr_dynamic or dynamic, s.vdsd_lr_hallucinator or hallucinator
+    return settings.lr_dynamic or dynamic, settings.lr_hallucinator or hallucinator
 
 
 def own_motion(train, label: int, count: int, seed: int) -> torch.Tensor:
@@ -61,7 +82,7 @@ def adding(layer: nn.Conv3d) -> None:
 class DynamicLearner(Loop):
     """Stage 2: dynamic memories and hallucinator, moved together; the still images stay as they are.
 
-    They start as noise, as published, or, with ``vdsd_start="real"``, as the other methods do: each dynamic memory is
+    They start as noise, as published, or, with ``start="real"``, as the other methods do: each dynamic memory is
     the brightness of a real clip, less that of the frame which its still image began as, and the hallucinator adds it
     to the still.
 
@@ -69,32 +90,41 @@ class DynamicLearner(Loop):
         train: real clips, on the device to compute on.
         static: float32 (M, 2 IPC, 3, H, W), on the same device.
         seed: fixes everything random.
-        settings: its common and ``vdsd_`` fields and those of the backbone.
+        settings: how.
+        how: the backbone's settings.
+        experts: MTT's, where the backbone or its networks are of them.
 
     Attributes:
         memory: the set so far; its clips have a graph to the leaves.
-        stages: prefixes of the backbone's settings.
     """
 
     backbone: str
-    stages: tuple[str, ...]
     step_setting = "its step size, vdsd_lr_ or mtt_lr_"
 
-    def __init__(self, train, static: torch.Tensor, *, seed: int, settings: Settings):
-        self.train, self.seed, self.settings = train, seed, settings
+    def __init__(
+        self,
+        train,
+        static: torch.Tensor,
+        *,
+        seed: int,
+        settings: Settings,
+        how: matching.Settings | mtt.Settings,
+        experts: Experts | None = None,
+    ):
+        self.train, self.seed, self.settings, self.how, self.experts = train, seed, settings, how, experts
         m, memories, _, height, width = static.shape
         layer = nn.Conv3d(4, 3, 3, padding=1)
-        if settings.vdsd_start == "real":
+        if settings.start == "real":
             dynamic = torch.stack([own_motion(train, c, memories, seed) for c in range(m)])
             adding(layer)
         else:
-            shape = (m, memories, settings.frames, 1, height, width)
+            shape = (m, memories, train.frames, 1, height, width)
             dynamic = torch.randn(shape, generator=generator(seed, "dynamic"))
             default_weights(layer, generator(seed, "hallucinator"))
         dynamic, layer = dynamic.to(static.device).requires_grad_(), layer.to(static.device)
         self.leaves = {"dynamic": dynamic, "weight": layer.weight, "bias": layer.bias}
         self.memory = StaticDynamicSet(static, **self.leaves, classes=list(train.classes))
-        kind, momentum = settings.vdsd_optimizer, settings.vdsd_momentum
+        kind, momentum = settings.optimizer, settings.momentum
         lr_dynamic, lr_hallucinator = step_sizes(settings, self.backbone, self.memory.ipc)
         self.optimizers = [
             pixel_optimizer([dynamic], kind, lr=lr_dynamic, momentum=momentum),
@@ -115,8 +145,8 @@ class DynamicLearner(Loop):
         self.iteration += 1
 
     def identity(self) -> str:
-        settings = str(self.settings.subset("vdsd", *self.stages))
-        return str(derive(self.seed, self.backbone, self.train.fingerprint, settings, self.memory.ipc))
+        parts = (self.settings, self.how, self.experts and self.experts.identity, self.memory.ipc)
+        return str(derive(self.seed, self.backbone, self.train.fingerprint, *map(str, parts)))
 
 
 class DynamicMatcher(DynamicLearner):
@@ -124,10 +154,9 @@ class DynamicMatcher(DynamicLearner):
 
     backbone = "dm"
 
-    def __init__(self, train, static, *, seed, settings, experts=None):
-        super().__init__(train, static, seed=seed, settings=settings)
-        self.real = Features(train, seed=seed, settings=settings.distill, experts=experts)
-        self.stages = ("distill", "expert") if settings.distill_networks == "experts" else ("distill",)
+    def __init__(self, train, static, **options):
+        super().__init__(train, static, **options)
+        self.real = Features(train, seed=self.seed, settings=self.how, experts=self.experts)
         self.chunks = class_chunks([self.memory.ipc] * len(train.classes), train.at_once)
 
     def backward(self) -> None:
@@ -140,23 +169,23 @@ class DynamicMatcher(DynamicLearner):
 
 
 class DynamicTrajectories(DynamicLearner):
-    """On MTT: a student of the videos follows ``experts``.
+    """On MTT: a student of the videos follows the experts.
 
     Its learning rate stays as it is, as in VDSD's script for IPC 5: the first videos are noise, a student that learns
     nothing from them comes nearest to the expert, and a learned rate would go down to its floor and stay there.
     """
 
-    backbone, stages = "mtt", ("expert", "mtt")
+    backbone = "mtt"
 
-    def __init__(self, train, static, experts, *, seed, settings):
-        super().__init__(train, static, seed=seed, settings=settings)
-        self.loss = TrajectoryLoss(train, experts, seed=seed, settings=settings)
-        self.student_lr = torch.tensor(settings.mtt_student_lr, device=train.device)
+    def __init__(self, train, static, **options):
+        super().__init__(train, static, **options)
+        self.loss = mtt.TrajectoryLoss(train, self.experts, seed=self.seed, settings=self.how)
+        self.student_lr = torch.tensor(self.how.student_lr, device=train.device)
 
     def draw(self, random: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Clips of a student step: every video in one of its combinations, or ``mtt_batch``, balanced over classes."""
-        if self.settings.mtt_batch:
-            return self.memory.batch(random, self.settings.mtt_batch)
+        """Clips of a student step: every video in one of its combinations, or ``batch``, balanced over classes."""
+        if self.how.batch:
+            return self.memory.batch(random, self.how.batch)
         labels, picks = self.memory.combinations(random)
         return self.memory.clips(labels, picks), labels.to(self.memory.device)
 
@@ -164,45 +193,43 @@ class DynamicTrajectories(DynamicLearner):
         self.loss.backward(self.draw, self.student_lr, self.iteration)
 
 
-def distill(train, *, ipc, seed, settings, work: Path | None = None, backbone: str | None = None) -> StaticDynamicSet:
+def distill(
+    train,
+    *,
+    ipc: int,
+    seed: int,
+    settings: Settings,
+    how: matching.Settings | mtt.Settings,
+    experts: Experts | None = None,
+    work: Path | None = None,
+) -> StaticDynamicSet:
     """Learn the still images, then, under a backbone's loss and for its number of iterations, what makes them move.
 
     Args:
         train: real clips, on the device to compute on.
         ipc: videos a class, each of two still images and two dynamic memories.
-        seed: fixes everything random, but for experts that all seeds share.
-        settings: its common and ``vdsd_`` fields, and ``distill_``, or ``expert_`` and ``mtt_``.
-        work: folder for the checkpoint that an interrupted run continues from; beside it are kept the experts, and the
-            still images, which the two backbones share.
-        backbone: "dm", the default, or "mtt".
+        seed: fixes everything random but the experts.
+        settings: how.
+        how: the settings of the backbone, and so which: DM's (``matching.Settings``) or MTT's.
+        experts: MTT's, where the backbone or its networks are of them.
+        work: folder for the checkpoint that an interrupted run continues from; beside it are kept the still images,
+            which the two backbones share.
 
     Returns:
         StaticDynamicSet.
 
     Raises:
-        ValueError: unknown backbone; or MTT's, and a single class.
+        ValueError: MTT's backbone, and a single class.
     """
-    backbone = backbone or "dm"
-    if backbone not in ("dm", "mtt"):
-        raise ValueError(f"unknown backbone {backbone!r} of VDSD; choose 'dm' or 'mtt'")
-    if backbone == "mtt":
-        check_classes(train.classes)
-    dynamic = work and work / "dynamic.safetensors"
-    stage = GradientMatcher(train, per_class=2 * ipc, seed=seed, settings=settings)
+    learner = DynamicTrajectories if isinstance(how, mtt.Settings) else DynamicMatcher
+    if learner.backbone == "mtt":
+        mtt.check_classes(train.classes)
+    static = {"batch": settings.static_batch, "lr": settings.static_lr, "width": settings.width}
+    stage = GradientMatcher(train, per_class=2 * ipc, seed=seed, **static)
     still = work and work.parent / f"static-{int(stage.identity()):016x}.safetensors"
     with shared(), locked(still.with_suffix(".lock")) if still else nullcontext():
-        stage.run(settings.vdsd_static_iterations, checkpoint=still, desc="still images")
-    own = {"seed": settings.experts_of(seed), "settings": settings, "folder": work and work.parent}
-    info = {"method": "vdsd", "backbone": backbone, "ipc": ipc, "seed": seed, "settings": asdict(settings)}
-    if backbone == "dm":
-        experts = None
-        if settings.distill_networks == "experts":
-            experts = load_experts(train, **own)
-        learner = DynamicMatcher(train, stage.images, seed=seed, settings=settings, experts=experts)
-        learner.run(settings.distill_iterations, checkpoint=dynamic)
-    else:
-        experts = load_experts(train, **own)
-        learner = DynamicTrajectories(train, stage.images, experts, seed=seed, settings=settings)
-        learner.run(settings.mtt_iterations, checkpoint=dynamic)
-    learned = {name: tensor.detach() for name, tensor in learner.memory.tensors.items()}
-    return StaticDynamicSet(**learned, classes=list(train.classes), info=info)
+        stage.run(settings.static_iterations, checkpoint=still, desc="still images")
+    dynamic = learner(train, stage.images, seed=seed, settings=settings, how=how, experts=experts)
+    dynamic.run(how.iterations, checkpoint=work and work / "dynamic.safetensors")
+    learned = {name: tensor.detach() for name, tensor in dynamic.memory.tensors.items()}
+    return StaticDynamicSet(**learned, classes=list(train.classes), info={"backbone": learner.backbone})

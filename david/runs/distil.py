@@ -1,16 +1,20 @@
-"""Run DM and DAViD with what runs share: teacher, experts and sweeps of a folder, and the classes of several ranks."""
+"""Run methods with what runs share: teacher, experts and sweeps of a folder, and the classes of several ranks."""
 
 from dataclasses import asdict
 from pathlib import Path
 
 from david import algorithm
-from david.baselines.mtt import load_experts
+from david.baselines import mtt as trajectories
+from david.baselines import vdsd as memories
+from david.baselines.experts import Experts, load_experts
+from david.baselines.static_dynamic import StaticDynamicSet
 from david.data.clips import Clips
 from david.partition import action_set
 from david.reward import TeacherReward
 from david.runs import sharding
 from david.runs.settings import Settings
 from david.sets import DistilledSet
+from david.support.values import unknown
 from david.sweep import Sweeps
 from david.training import load_teacher
 
@@ -74,6 +78,36 @@ def david(
     return whole(found, train, {"method": "david", "ipc": ipc, "seed": seed, "settings": asdict(settings)})
 
 
+def mtt(train: Clips, *, ipc: int, seed: int, settings: Settings, work: Path | None = None) -> DistilledSet:
+    """``mtt.distill`` under these settings, with the experts of ``settings.experts_of(seed)``; as ``dm``."""
+    trajectories.check_classes(train.classes)  # before the experts
+    experts = own_experts(train, seed, settings, work)
+    found = trajectories.distill(train, experts, ipc=ipc, seed=seed, settings=settings.mtt, work=work)
+    return whole(found, train, {"method": "mtt", "ipc": ipc, "seed": seed, "settings": asdict(settings)})
+
+
+def vdsd(
+    train: Clips, *, ipc: int, seed: int, settings: Settings, work: Path | None = None, backbone: str = "dm"
+) -> StaticDynamicSet:
+    """``vdsd.distill`` under these settings, on DM or on MTT (``backbone``); as ``dm``."""
+    known = {"dm": settings.distill, "mtt": settings.mtt}
+    if backbone not in known:
+        raise unknown("backbone of VDSD", backbone, known)
+    if backbone == "mtt":
+        trajectories.check_classes(train.classes)
+    needs = backbone == "mtt" or settings.distill_networks == "experts"
+    experts = own_experts(train, seed, settings, work) if needs else None
+    options = {"settings": settings.vdsd(backbone), "how": known[backbone], "experts": experts, "work": work}
+    found = memories.distill(train, ipc=ipc, seed=seed, **options)
+    return whole(found, train, {"method": "vdsd", "ipc": ipc, "seed": seed, "settings": asdict(settings)})
+
+
+def own_experts(train: Clips, seed: int, settings: Settings, work: Path | None) -> Experts:
+    """The experts of a distillation's seed, which are kept beside ``work``."""
+    recipe = {"seed": settings.experts_of(seed), "settings": settings.expert}
+    return load_experts(train, **recipe, folder=work and work.parent)
+
+
 def share(train: Clips) -> range | None:
     """The classes of this rank, if there are several; None stands for all."""
     return sharding.share(len(train.classes)) if sharding.size() > 1 else None
@@ -97,7 +131,7 @@ def shared(
     """What the functions of ``algorithm`` take beside clips and settings; sweeps if there is a ``reward`` for them."""
     folder, experts, sweeps = work and work.parent, None, None
     if settings.distill_networks == "experts":
-        experts = load_experts(train, seed=settings.experts_of(seed), settings=settings, folder=folder)
+        experts = own_experts(train, seed, settings, work)
     if reward:
         if folder is None:
             raise ValueError("a sweep is kept for other policies: it needs a folder of work")

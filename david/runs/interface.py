@@ -68,7 +68,14 @@ def distill(
 
 
 def evaluate(
-    distilled: StoredSet | RealSet, test: Clips, *, students: int = 3, preset: str = "demo", seed: int = 0, **changes
+    distilled: StoredSet | RealSet,
+    test: Clips,
+    *,
+    students: int = 3,
+    model: training.Model | None = None,
+    preset: str = "demo",
+    seed: int = 0,
+    **changes,
 ) -> dict:
     """Train students on a set, and test their last iterates.
 
@@ -76,6 +83,8 @@ def evaluate(
         distilled: the set; a set of real clips is trained on by the teacher's recipe.
         test: real clips of the same classes.
         students: how many, each of its own weights and batches.
+        model: another network than C3D: called with the number of classes, F and the size of frames, it returns a
+            module that takes normalised clips (B, F, 3, H, W) and gives logits (B, M).
         preset, seed, changes: as ``distill`` has them.
 
     Returns:
@@ -83,14 +92,19 @@ def evaluate(
         "per_class", class name -> mean accuracy; all fractions of 1.
 
     Raises:
-        ValueError: no student; set and clips are not of the same classes.
+        ValueError: no student; set and clips are not of the same classes or shape; pixels that are not normalised.
     """
     if students < 1:
         raise ValueError(f"students={students}: at least 1 is trained")
+    if distilled.shape != (test.frames, test.size):
+        own, other = ("{} frames of {} pixels".format(*shape) for shape in (distilled.shape, (test.frames, test.size)))
+        raise ValueError(f"the set has {own}, the test clips {other}: open them with the set's frames and size")
+    if isinstance(distilled, StoredSet) and (most := max(t.abs().max() for t in distilled.tensors.values())) > 100:
+        raise ValueError(f"the set's pixels reach {most:.0f}, so they are not normalised: see david.support.pixels")
     settings = _fitting(test, preset, changes)
     recipe = settings.teacher if isinstance(distilled, RealSet) else settings.student
     seeds = [derive(seed, "student", k) for k in range(students)]
-    found = [training.evaluate(distilled, test, seed=own, settings=recipe) for own in seeds]
+    found = [training.evaluate(distilled, test, seed=own, settings=recipe, model=model) for own in seeds]
     result = {}
     for name in ("top1", "top5"):
         values = [one[name] for one in found]

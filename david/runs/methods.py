@@ -19,8 +19,7 @@ TRAINED = {"distill_networks": "experts", "distill_start": "mean"}
 # ``function(train, *, ipc, seed, settings, work) -> DistilledSet``.
 _SELECTIONS = ("full", "still", "random", "mean", "keyframe", "herding", "kcenter")
 HOMES = {name: f"baselines.selections.{name}" for name in _SELECTIONS}
-HOMES |= {"mtt": "baselines.mtt.distill", "vdsd": "baselines.vdsd.distill"}
-HOMES |= {"dm": "runs.distil.dm", "david": "runs.distil.david"}
+HOMES |= {name: f"runs.distil.{name}" for name in ("dm", "mtt", "vdsd", "david")}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 
 from david import algorithm, matching, training
+from david.baselines import experts, mtt, vdsd
 from david.support.values import unknown
 
 # How a policy is searched: the paper's rule, the same after a warm-up, and the rivals of Table 3.
@@ -200,6 +201,21 @@ class Settings:
     def student(self) -> training.Settings:
         """How students are trained."""
         return self.stage(training.Settings, "student")
+
+    @property
+    def expert(self) -> experts.Settings:
+        """How experts are trained."""
+        return self.stage(experts.Settings, "expert")
+
+    @property
+    def mtt(self) -> mtt.Settings:
+        """How trajectories are matched."""
+        return self.stage(mtt.Settings, "mtt")
+
+    def vdsd(self, backbone: str) -> vdsd.Settings:
+        """How VDSD learns on a backbone, "dm" or "mtt"."""
+        own = {name: getattr(self, f"mtt_{name}") for name in ("lr_dynamic", "lr_hallucinator") if backbone == "mtt"}
+        return self.stage(vdsd.Settings, "vdsd", **own)
 
     @property
     def algorithm(self) -> algorithm.Settings:
