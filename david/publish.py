@@ -78,6 +78,18 @@ def pack(data: DistilledSet) -> bytes:
     return lzma.compress(save({"pixels": pixels}, {"david": json.dumps(header)}), preset=9 | lzma.PRESET_EXTREME)
 
 
+def main(arguments: list[str] | None = None) -> None:
+    """Publish the set beside a record: its file and its card come into the package's folder."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="david publish", description=main.__doc__)
+    parser.add_argument("record", type=Path, help="the record's JSON file, with the set beside it")
+    parser.add_argument("name", help="of the published set, such as motions-ipc1-david")
+    parser.add_argument("--licence", required=True, help="under which the set may be used")
+    options = parser.parse_args(arguments)
+    print(publish(options.record, options.name, options.licence))
+
+
 def publish(record: Path, name: str, licence: str, folder: Path = FOLDER) -> Path:
     """Write the published file and the card of the set that lies beside a record; returns the card's path.
 

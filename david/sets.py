@@ -114,6 +114,20 @@ class StoredSet:
         """
         return ClipDataset(self, layout, dtype, size, frames)
 
+    def export(self, folder: str | Path, format: str = "mp4") -> dict[str, float]:
+        """Write the set for other programs' readers: see ``david.export.export``."""
+        from david.export import export  # which takes PyAV
+
+        return export(self, folder, format)
+
+    def preview(self):
+        """The first video of every class, moving, for a notebook."""
+        from IPython.display import Image
+
+        from david.export import animation
+
+        return Image(data=animation(self), format="gif")
+
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file whose header carries everything else as JSON; renamed into place when whole.
 

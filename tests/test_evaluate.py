@@ -62,7 +62,7 @@ def test_evaluate_trains_on_the_set_and_tests_on_the_clips(monkeypatch):
     for source in (distilled, RealSet(train)):
         result = evaluate(source, train, seed=4, settings=settings)
         assert result == {"seed": 4, "top1": 0.5, "net": "net", "test": train}
-        assert asked.pop() == (source, {"seed": 4, "settings": settings, "device": train.device})
+        assert asked.pop() == (source, {"seed": 4, "settings": settings, "device": train.device, "model": None})
 
 
 def test_a_student_of_real_clips_recognises_others():

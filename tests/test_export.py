@@ -1,9 +1,13 @@
 """What other programs get: the same pixels, in the same order, from an archive and from real video files."""
 
+import io
+import tarfile
+
 import numpy as np
 import pytest
 import torch
 from conftest import write_video as write_avi
+from PIL import Image
 
 from david import export
 from david.baselines.static_dynamic import StaticDynamicSet
@@ -70,6 +74,29 @@ def test_videos_are_the_training_clips_in_order(tmp_path, data):
     expected = partition(torch.from_numpy(smooth())[None], 2).numpy()
     for path, clip in zip(paths, [*expected, smooth(seed=9)], strict=True):
         assert np.array_equal(export.read_video(path), clip)
+
+
+@pytest.mark.parametrize(("format", "files"), [("mp4", 5), ("png", 40), ("npz", 1), ("webdataset", 1)])
+def test_every_format_is_read_by_others_and_says_what_was_lost(tmp_path, data, format, files):
+    said = data.export(tmp_path / "out", format)
+    lost = said.pop("error")
+    assert said == {"files": files} and (0 < lost < 3) == (format == "mp4")
+    first = partition(torch.from_numpy(smooth())[None], 2).numpy()[0]
+    if format == "png":
+        names = sorted((tmp_path / "out" / "Zürich" / "clip000").iterdir())
+        assert np.array_equal(np.stack([np.array(Image.open(path)) for path in names]), first)
+    if format == "webdataset":
+        with tarfile.open(tmp_path / "out" / "clips.tar") as tar:
+            assert [m.name for m in tar][::2] == [f"00000{i}.npy" for i in range(5)]
+            assert np.array_equal(np.load(io.BytesIO(tar.extractfile("000000.npy").read())), first)
+            assert tar.extractfile("000004.cls").read() == b"1"
+
+
+def test_formats_and_a_preview(tmp_path, data):
+    with pytest.raises(ValueError, match="format='avi': choose 'mp4', 'png', 'npz' or 'webdataset'"):
+        data.export(tmp_path, "avi")
+    shown = Image.open(io.BytesIO(data.preview().data))
+    assert shown.format == "GIF" and shown.size == (6 * 64, 64) and shown.n_frames == 8
 
 
 @pytest.mark.parametrize("name", ["../../escaped", "/tmp/escaped", "a/b", "..", "", "b c"])

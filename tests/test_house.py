@@ -21,7 +21,8 @@ FLOORS = (
     ("runs.settings",),
     ("runs",),
 )
-UP = {("sets", "baselines.static_dynamic")}  # within a function: a file says which kind of set it holds
+# Within functions: a file says which kind of set it holds, and what a set is exported by takes PyAV.
+UP = {("sets", "baselines.static_dynamic"), ("sets", "export")}
 
 
 def modules() -> dict[str, Path]:

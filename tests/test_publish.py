@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
 from toy import noise_clips
@@ -79,9 +81,8 @@ def test_the_dataset_has_every_clip_as_partition_lays_them_out(data):
     plain = data.dataset()
     assert len(plain) == 4 + 1 + 2 and [plain[i][1] for i in range(7)] == [0] * 4 + [1] + [2] * 2
     expected = torch.cat([partition(video, int(length)) for video, length in zip(data.videos, data.policy)])
-    assert all(torch.equal(plain[i][0], clip) for i, clip in enumerate(expected)) and torch.equal(
-        plain[-1][0], plain[6][0]
-    )
+    assert all(torch.equal(plain[i][0], clip) for i, clip in enumerate(expected))
+    assert torch.equal(plain[-1][0], plain[6][0])
     with pytest.raises(IndexError):
         plain[7]
     clip, _ = data.dataset("CTHW", torch.uint8, frames=4)[4]  # L = F: every second frame
@@ -200,3 +201,13 @@ print("loss", loss.item() < 1)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert (done.returncode, done.stdout) == (0, "loss True\n"), done.stderr
+
+
+def test_the_picture_of_the_front_page(tmp_path):
+    """Is made of published sets, so the one that is shown is that of their pixels."""
+    from davidbook.front import picture
+
+    paths = [picture(tmp_path / "front.gif"), Path(__file__).parents[1] / "book" / "images" / "front.gif"]
+    with Image.open(paths[0]) as made, Image.open(paths[1]) as shown:
+        assert made.size == shown.size == (6 * 48, 2 * 48) and made.n_frames == shown.n_frames == 8
+        assert np.array_equal(made.convert("RGB"), shown.convert("RGB"))

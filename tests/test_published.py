@@ -59,11 +59,12 @@ def test_a_page_that_reads_published_records_finds_them(page, monkeypatch, tmp_p
     own = {"runs": str(tmp_path)} if "runs" in inspect_notebook(page["notebook"]) else {}
     notebook = parameterize_notebook(load_notebook_node(page["notebook"]), given | own)
     namespace = {"In": [""]}
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            namespace["In"].append(cell.source)
-            exec(cell.source, namespace)
-    plt.close("all")
+    with plt.rc_context():  # the page's style is its own
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                namespace["In"].append(cell.source)
+                exec(cell.source, namespace)
+        plt.close("all")
     assert not [path for path in tmp_path.iterdir() if not path.stem.startswith("tr-")]  # but for lists of classes
     if benchmarks := namespace.get("bench"):  # one page reads records of another kind
         assert all(benchmarks.values())

@@ -123,6 +123,7 @@ COMMANDS = {
     "datasets": ("runs.command.datasets", "list the datasets that can be read"),
     "download": ("data.download.main", "fetch, verify and unpack a dataset, or say how it is had"),
     "cache": ("runs.command.cache", "decode a dataset before it is needed"),
+    "publish": ("publish.main", "add a distilled set to those that david.load_set finds by name"),
     "reproduce": ("runs.reproduce.main", "compute the published records anew and compare"),
 }
 
