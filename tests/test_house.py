@@ -69,3 +69,14 @@ def test_documents_name_files_that_are_there():
         for name in re.findall(r"`((?:david|book|tests|benchmarks)/[\w/]+\.py)`", path.read_text())
     }
     assert named and not [name for name in sorted(named) if not (ROOT / name).is_file()]
+
+
+def test_it_does_not_grow_unasked():
+    """Lines of Python. Whoever raises a bound says in the commit what for."""
+
+    def lines(paths) -> int:
+        return sum(len(path.read_text().splitlines()) for path in paths)
+
+    assert lines((ROOT / "david").glob("*.py")) <= 2650  # the hall: the paper, and what people do with sets
+    assert lines((ROOT / "david").rglob("*.py")) <= 9400
+    assert lines((ROOT / "book" / "davidbook").glob("*.py")) <= 2350
