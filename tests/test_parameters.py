@@ -77,7 +77,8 @@ def wrong_values(name, kind, default):
     meant = {
         "preset": ["demos", "Smoke"], "dataset": ["ucf102", "motion"], "metric": ["top2", "accuracy"],
         "beside": ["ucf12", "Kinetics"], "static": ["Circle"], "dynamic": ["moveleft"], "root": ["/no such/folder"],
-        "published": ["../no such"], "records": ["../no such"], "tried": ["none.json"], "toc": ["_toc.yml", "../book"],
+        "published": ["../no such"], "records": ["../no such"], "said": ["../no such"],
+        "tried": ["none.json"], "toc": ["_toc.yml", "../book"],
         "runs": ["00-step-by-step.ipynb", "00-step-by-step.ipynb/runs"], "device": ["a/b", "a b"], "gpu": ["../h100"],
         "options": [{"flp": False}, {"split": 0}, {"split": "two"}, {"seed": -1}, {"root": "/data"}],
         "settings": [{"sise": 64}, {"size": 4}, {"size": "big"}, {"search_p": 2}, {"frames": 8.5}, {"width": None}],

@@ -19,7 +19,7 @@ _LEAST = {"seed": 0, "seeds": 0, "held_out": 0, "k": 0, "strips": 0, "opinions":
 # Lists and mappings may be empty where the notebook's own are, and these.
 _MAY_BE_EMPTY = ("options", "settings", "early", "full")
 # Where the notebook's own need not be there: it may have been opened outside the repository.
-_PLACES = ("published", "records", "tried", "toc")
+_PLACES = ("published", "records", "said", "tried", "toc")
 # A right value where the notebook's own is empty or None.
 _EXAMPLES = {
     "root": "/data/UCF-101", "published": "../book/records", "options": {"split": 1}, "settings": {"size": 64},
@@ -207,8 +207,8 @@ def _meanings(given: dict, sets: bool) -> dict[str, Callable]:
     return {
         "preset": one_of("preset", PRESETS), "settings": settings, "longer": lambda value: settings(value, changes),
         "dataset": known_dataset, "datasets": datasets, "ours": datasets, "roots": folders,
-        "root": there, "runs": writable, "published": there, "records": there, "tried": file, "toc": file,
-        "methods": anyone, "controls": anyone, "learned": anyone, "method": videos, "grid": grid, "early": search,
+        "root": there, "runs": writable, "published": there, "records": there, "said": there, "tried": file,
+        "toc": file, "methods": anyone, "learned": anyone, "method": videos, "grid": grid, "early": search,
         "full": search, "static": movement, "dynamic": movement, "metric": one_of("metric", ("top1", "top5")),
         "beside": _of_the_paper, "device": device, "gpu": device, "targets": pairs,
         "share": lambda value: number(value, 0, 1), "shown": shown, "options": options,
