@@ -63,6 +63,7 @@ def test_comparisons_are_told_in_one_way():
         {("a", "x", "y"): (one + 5, one), ("b", "x", "y"): (one, one + one)}, ["dataset", "row", "less"]
     )
     assert said(gains, "x", "y") == "a +5.0 (+5.0 to +5.0, n = 3); b -2.0 (-4.5 to +0.5, n = 3, not told apart)"
+    assert said(gains, "x", "y", brief=True) == "+5.0 on a, -2.0 on b (not told apart)"
     assert said(gains, "x", "z") == "not run yet" and shown(gains)["told apart"].tolist() == ["yes", "no"]
 
 

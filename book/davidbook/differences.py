@@ -101,15 +101,20 @@ def shown(gains: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def said(gains: pd.DataFrame, *which) -> str:
+def said(gains: pd.DataFrame, *which, brief: bool = False) -> str:
     """A comparison of every dataset in words.
 
     Args:
         gains: of ``comparisons``, the datasets first in its index.
         which: the other levels of the index.
+        brief: the points alone, of more than one seed, and whether they are told apart.
     """
     own = [(key[0], row) for key, row in gains.iterrows() if key[1:] == which]
     apart = {True: "", False: ", not told apart"}
+    if brief:
+        told = {True: "", False: " (not told apart)"}
+        own = [f"{row['mean']:+.1f} on {d}{told[row['told apart']]}" for d, row in own if row["n"] > 1]
+        return ", ".join(own) or "not run yet"
     return (
         "; ".join(
             f"{dataset} {row['mean']:+.1f} ({interval(row)}, n = {row['n']:.0f}{apart[row['told apart']]})"
