@@ -348,7 +348,8 @@ def by_class(values: dict, classes: list[str], label: str, rotation: float = 40)
 
 def by_dataset(table: pd.DataFrame, datasets, rows: list[str], distilled: list[str]) -> plt.Figure:
     """Accuracies, columns mean and std in percent by (dataset, row): one panel a dataset, ``distilled`` in colour."""
-    figure, axes = panels(len(datasets), width=2.3 * len(datasets) + 2.4, height=2.9, sharey=True)
+    height = max(2.9, 0.8 + 0.2 * len(rows))
+    figure, axes = panels(len(datasets), width=2.3 * len(datasets) + 2.4, height=height, sharey=True)
     colours = [COLOURS["david"] if row in distilled else "0.6" for row in rows]
     for axis, dataset in zip(np.ravel(axes), datasets):
         own = table.reindex([(dataset, row) for row in rows]).droplevel(0)
